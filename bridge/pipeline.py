@@ -1,0 +1,224 @@
+"""Pipelines: named operators over batches of frames, and what operators must be.
+
+An operator adds columns to a batch. Its *scope* tells an engine where it may run:
+
+* a `FrameOperator` has no state; it runs where the frames are pulled, in any number of copies;
+* a `KeyedOperator` has one instance per simulation, which sees that simulation's frames in order;
+* a `GlobalOperator` has one instance, which sees the batches of all simulations, each
+  simulation's in order.
+
+An operator's answer must depend on the frames and their order alone, never on how the stream was
+cut into batches. `bridge.testing.operators` holds operators to all this.
+"""
+
+from __future__ import annotations
+
+import copy
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar, Literal
+
+from bridge.commands import Command, CommandKind, Event, FrameReference
+from bridge.errors import PipelineError, SchemaError
+from bridge.frames import FrameBatch
+from bridge.schema import check_name
+
+__all__ = [
+    "Context",
+    "FrameOperator",
+    "GlobalOperator",
+    "KeyedOperator",
+    "Operator",
+    "Pipeline",
+    "Scope",
+]
+
+Scope = Literal["frame", "keyed", "global"]
+
+
+class Context:
+    """What an operator may do besides returning columns: decide, and tell.
+
+    One context serves one call of one operator; the engine collects what was said.
+
+    Attributes
+    ----------
+    pipeline, operator
+        Names of both.
+    simulation
+        Whose batch is being processed.
+    simulations
+        Names of all simulations known to this engine at present, sorted.
+    commands, events
+        What was emitted so far.
+    """
+
+    __slots__ = ("commands", "events", "operator", "pipeline", "simulation", "simulations")
+
+    def __init__(
+        self,
+        pipeline: str = "",
+        operator: str = "",
+        simulation: str = "",
+        simulations: tuple[str, ...] = (),
+    ) -> None:
+        self.pipeline = pipeline
+        self.operator = operator
+        self.simulation = simulation
+        self.simulations = simulations
+        self.commands: list[Command] = []
+        self.events: list[Event] = []
+
+    def command(
+        self,
+        kind: CommandKind,
+        simulation: str,
+        *,
+        reason: str,
+        frame: FrameReference | None = None,
+        **fields: Any,
+    ) -> None:
+        """Decide on a command; the engine numbers it, guards it and sends it."""
+        author = fields.pop("author", f"{self.pipeline}/{self.operator}")
+        self.commands.append(
+            Command(kind, simulation, reason=reason, frame=frame, author=author, **fields)
+        )
+
+    def event(
+        self,
+        kind: str,
+        message: str,
+        *,
+        level: Literal["info", "warning", "error"] = "info",
+        **data: Any,
+    ) -> None:
+        """Tell people something; `data` holds the numbers."""
+        self.events.append(
+            Event(
+                kind,
+                message,
+                simulation=self.simulation,
+                source=f"{self.pipeline}/{self.operator}",
+                level=level,
+                data=data,
+            )
+        )
+
+
+class Operator(ABC):
+    """What every operator has; derive from one of the three scopes below, not from this.
+
+    A class is made from a configuration table: the parameters of its constructor are the keys.
+    An instance as constructed is a prototype; the engine deep-copies it for each simulation.
+    """
+
+    scope: ClassVar[Scope]
+
+    @abstractmethod
+    def process(self, batch: FrameBatch, context: Context) -> FrameBatch | None:
+        """Return the batch with columns added, or None to let nothing pass.
+
+        Rows may be taken out (`FrameBatch.take`), never reordered. Input arrays are read-only
+        views that die after the call: copy what the operator keeps.
+        """
+
+    def save(self) -> dict[str, Any]:
+        """Return the state as arrays and plain data (numbers, text, lists, maps)."""
+        return {}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Take up a state that `save` returned, in an instance with the same parameters."""
+        if state:
+            raise PipelineError(
+                f"A state was saved for {type(self).__name__}, which keeps none; the checkpoint "
+                "belongs to another pipeline."
+            )
+
+    def finish(self, context: Context) -> None:
+        """Hear that no more frames will come, from any simulation that this instance sees."""
+
+
+class FrameOperator(Operator):
+    """No state: each frame by itself."""
+
+    scope = "frame"
+
+
+class KeyedOperator(Operator):
+    """State for one simulation, whose frames come in order."""
+
+    scope = "keyed"
+
+
+class GlobalOperator(Operator):
+    """One state for all simulations."""
+
+    scope = "global"
+
+
+class Pipeline:
+    """Operators in the order in which they are applied, each under a name chosen by the user.
+
+    Parameters
+    ----------
+    name
+        Name of the pipeline, in topics and checkpoints.
+    operators
+        Pairs of name and prototype.
+    inputs
+        Variables to read from the streams; empty for all.
+    outputs
+        Columns to publish as results; empty for every column that operators added.
+
+    Raises
+    ------
+    PipelineError
+        If a name comes twice, or is not a valid name.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        operators: Iterable[tuple[str, Operator]],
+        *,
+        inputs: Iterable[str] = (),
+        outputs: Iterable[str] = (),
+    ) -> None:
+        self.operators = tuple(operators)
+        self.inputs = tuple(inputs)
+        self.outputs = tuple(outputs)
+        names = [n for n, _ in self.operators]
+        twice = sorted({n for n in names if names.count(n) > 1})
+        if twice:
+            raise PipelineError(
+                f"Pipeline {name!r} has more than one operator called {', '.join(twice)}; "
+                "give each a name of its own."
+            )
+        try:
+            self.name = check_name(name, "pipeline")
+            for n in names:
+                check_name(n, "operator")
+        except SchemaError as error:
+            raise PipelineError(str(error)) from error
+
+    def __repr__(self) -> str:
+        chain = " → ".join(f"{n} ({o.scope})" for n, o in self.operators)
+        return f"<Pipeline {self.name}: {chain}>"
+
+    def stages(self) -> dict[Scope, tuple[tuple[str, Operator], ...]]:
+        """Split into what may run where frames are pulled, per simulation, and in one place.
+
+        The first keyed operator begins the keyed stage, the first global one the global stage;
+        whatever follows stays in that stage.
+        """
+        out: dict[Scope, list[tuple[str, Operator]]] = {"frame": [], "keyed": [], "global": []}
+        order: tuple[Scope, ...] = ("frame", "keyed", "global")
+        at = 0
+        for name, operator in self.operators:
+            at = max(at, order.index(operator.scope))
+            out[order[at]].append((name, operator))
+        return {scope: tuple(v) for scope, v in out.items()}
+
+    def fresh(self, scope: Scope) -> list[tuple[str, Operator]]:
+        """Return new instances of one stage's operators."""
+        return [(name, copy.deepcopy(operator)) for name, operator in self.stages()[scope]]
