@@ -1,0 +1,140 @@
+"""The distribution as declared: a light core, exact pins, entry points that exist, sorted names."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import json
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = ("analytics", "bridge", "sim_adapters")
+CORE = {"msgspec", "numpy", "pyzmq", "rich", "xxhash"}
+ENGINES = {"apache-flink", "pyspark"}
+# Nobody who only streams frames has to wait for these.
+HEAVY = {
+    "MDAnalysis",
+    "adios2",
+    "deeptime",
+    "matplotlib",
+    "mdtraj",
+    "openmm",
+    "pandas",
+    "pyarrow",
+    "scipy",
+    "sklearn",
+    "torch",
+}
+# Each of these is imported in a process of its own.
+LIGHT = (
+    "bridge",
+    "bridge.cli",
+    "bridge.engines",
+    "bridge.staging",
+    "bridge.steering",
+    "sim_adapters",
+)
+
+
+def load_project() -> dict[str, Any]:
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    project: dict[str, Any] = tomllib.loads(text)["project"]
+    return project
+
+
+def name_of(requirement: str) -> str:
+    match = re.match(r"[A-Za-z0-9._-]+", requirement)
+    assert match is not None, requirement
+    return re.sub(r"[-_.]+", "-", match[0]).lower()
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def declared_names(path: Path) -> list[str] | None:
+    """Return what a file assigns to `__all__`, None where it assigns nothing."""
+    for node in ast.parse(path.read_text(encoding="utf-8"), str(path)).body:
+        targets = node.targets if isinstance(node, ast.Assign) else []
+        if any(isinstance(target, ast.Name) and target.id == "__all__" for target in targets):
+            assert isinstance(node, ast.Assign)
+            return list(ast.literal_eval(node.value))
+    return None
+
+
+FILES = [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
+WITH_ALL = [path for path in FILES if declared_names(path) is not None]
+
+
+def test_the_core_stays_light() -> None:
+    assert {name_of(line) for line in load_project()["dependencies"]} == CORE
+
+
+def test_all_brings_every_extra_but_the_engines() -> None:
+    extras = load_project()["optional-dependencies"]
+    everything = " ".join(extras["all"])
+    match = re.fullmatch(r"headrace\[([a-z0-9,_-]+)\]", everything)
+    assert match is not None, (
+        "The extra 'all' is made of the other extras, so that none is listed twice."
+    )
+    expected = {
+        name
+        for name, lines in extras.items()
+        if name not in {"all", "test"} and not {name_of(line) for line in lines} & ENGINES
+    }
+    assert set(match[1].split(",")) == expected
+
+
+def test_constraints_are_exact_sorted_and_complete() -> None:
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    pins = [line for line in lines if not line.startswith("#")]
+    assert [line for line in pins if not re.fullmatch(r"[\w.-]+==[\w.!]+", line)] == []
+    names = [name_of(line) for line in pins]
+    assert len(set(names)) == len(names)
+    project = load_project()
+    extras = project["optional-dependencies"]
+    wanted = {name_of(line) for group in extras.values() for line in group} | CORE
+    assert wanted - set(names) - ENGINES - {"headrace"} == set()
+
+
+@pytest.mark.parametrize("group", ["headrace.operators", "headrace.adapters", "scripts"])
+def test_every_entry_point_can_be_loaded(group: str) -> None:
+    project = load_project()
+    entries = project["scripts"] if group == "scripts" else project["entry-points"][group]
+    for name, target in entries.items():
+        module, _, attribute = target.partition(":")
+        assert hasattr(importlib.import_module(module), attribute), f"{name} = {target}"
+
+
+@pytest.mark.parametrize("path", WITH_ALL, ids=module_name)
+def test_public_names_are_sorted_and_exist(path: Path) -> None:
+    names = declared_names(path)
+    assert names is not None
+    assert names == sorted(set(names))
+    module = importlib.import_module(module_name(path))
+    assert [name for name in names if not hasattr(module, name)] == []
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_the_packages_are_typed(package: str) -> None:
+    assert (ROOT / package / "py.typed").is_file()
+
+
+@pytest.mark.parametrize(
+    "module",
+    [name for name in LIGHT if (ROOT / name.replace(".", "/") / "__init__.py").is_file()],
+)
+def test_importing_the_core_loads_nothing_heavy(module: str) -> None:
+    code = f"import json, sys, {module}; print(json.dumps(sorted(sys.modules)))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert HEAVY & {name.partition(".")[0] for name in json.loads(done.stdout)} == set()
