@@ -1,4 +1,4 @@
-"""The distribution as declared: a light core, exact pins, entry points that exist, sorted names."""
+"""The distribution as declared: a light core, exact pins, entry points that exist, public names that do."""
 
 from __future__ import annotations
 
@@ -115,10 +115,11 @@ def test_every_entry_point_can_be_loaded(group: str) -> None:
 
 
 @pytest.mark.parametrize("path", WITH_ALL, ids=module_name)
-def test_public_names_are_sorted_and_exist(path: Path) -> None:
+def test_public_names_exist_once(path: Path) -> None:
     names = declared_names(path)
     assert names is not None
-    assert names == sorted(set(names))
+    # Their order is ruff's affair (RUF022).
+    assert len(set(names)) == len(names)
     module = importlib.import_module(module_name(path))
     assert [name for name in names if not hasattr(module, name)] == []
 
