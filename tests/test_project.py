@@ -1,4 +1,4 @@
-"""The distribution as declared: a light core, exact pins, entry points that exist, public names that do."""
+"""The distribution as declared: a light core, exact pins, entry points and names that exist."""
 
 from __future__ import annotations
 
