@@ -71,8 +71,8 @@ unit: setup  ## the tests, with coverage by package (ARGS="-k name" for some of 
 	MPLBACKEND=Agg $(BIN)/coverage run -m pytest $(ARGS)
 	$(BIN)/coverage combine --quiet
 	@for package in $(PACKAGES); do \
-		total=$$($(BIN)/coverage report --format=total --include="$$package/*" 2>/dev/null) || total='nothing measured'; \
-		printf 'coverage  %-14s %s\n' "$$package" "$$total"; \
+		total=$$($(BIN)/coverage report --format=total --include="$$package/*" 2>/dev/null) || total=0; \
+		printf 'coverage  %-14s %3s %%\n' "$$package" "$$total"; \
 	done
 
 format: setup  ## let ruff repair what it can
@@ -89,6 +89,6 @@ constraints: setup  ## write constraints.txt anew from the environment in use
 	@mv constraints.new constraints.txt
 	@touch $(FULL)
 
-clean:  ## remove caches, builds and coverage (the environment stays; delete $(VENV) yourself)
+clean:  ## remove caches, builds and coverage (the environment stays)
 	rm -rf build dist *.egg-info .coverage .coverage.* htmlcov .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find $(PACKAGES) tests $(wildcard benchmarks examples) -type d -name __pycache__ -prune -exec rm -rf {} +
