@@ -1,0 +1,1 @@
+"""Headrace: operators over frames, by purpose."""

@@ -1,0 +1,1 @@
+"""Headrace: one file for each simulation code."""
