@@ -1,0 +1,21 @@
+"""How new is a frame: local outlier factor and visit counts in a fixed or learned space."""
+
+from analytics.novelty.bins import Bins, bin_keys
+from analytics.novelty.lof import OutlierModel
+from analytics.novelty.memory import FrameMemory
+from analytics.novelty.outlier import LocalOutlier
+from analytics.novelty.space import Space, project
+from analytics.novelty.visited import VisitMemory
+from analytics.novelty.visits import VisitCounts
+
+__all__ = [
+    "Bins",
+    "FrameMemory",
+    "LocalOutlier",
+    "OutlierModel",
+    "Space",
+    "VisitCounts",
+    "VisitMemory",
+    "bin_keys",
+    "project",
+]
