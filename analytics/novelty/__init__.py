@@ -3,8 +3,9 @@
 from analytics.novelty.bins import Bins, bin_keys
 from analytics.novelty.lof import OutlierModel
 from analytics.novelty.memory import FrameMemory
+from analytics.novelty.neighbours import neighbour_distances
 from analytics.novelty.outlier import LocalOutlier
-from analytics.novelty.space import Space, project
+from analytics.novelty.space import Readiness, Space, project
 from analytics.novelty.visited import VisitMemory
 from analytics.novelty.visits import VisitCounts
 
@@ -13,9 +14,11 @@ __all__ = [
     "FrameMemory",
     "LocalOutlier",
     "OutlierModel",
+    "Readiness",
     "Space",
     "VisitCounts",
     "VisitMemory",
     "bin_keys",
+    "neighbour_distances",
     "project",
 ]

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bridge.errors import ConfigError, MissingExtra
+from analytics.novelty.neighbours import build_tree
+from bridge.errors import ConfigError
 
 __all__ = ["OutlierModel"]
 
@@ -39,10 +40,6 @@ class OutlierModel:
     """
 
     def __init__(self, points: Floats, neighbours: int) -> None:
-        try:
-            from scipy.spatial import cKDTree
-        except ImportError as error:
-            raise MissingExtra("scipy", "analysis", "the local outlier factor") from error
         if not 1 <= neighbours < len(points):
             raise ConfigError(
                 f"The local outlier factor with {neighbours} neighbours needs more than that many "
@@ -50,8 +47,7 @@ class OutlierModel:
             )
         self.points = points
         self.neighbours = neighbours
-        # Balanced building costs five times as much and saves nothing in queries of few points.
-        self._tree = cKDTree(points, balanced_tree=False, compact_nodes=False)
+        self._tree = build_tree(points)
         distances, index = self._tree.query(points, k=neighbours + 1)
         # A point is no neighbour of itself. Among more copies of it than neighbours it need not
         # be in its own list: then the first goes.

@@ -12,7 +12,7 @@ from analytics.novelty.memory import FrameMemory
 from bridge.errors import ConfigError, PipelineError, SchemaError
 from bridge.frames import FrameBatch
 
-__all__ = ["Piece", "Space", "project"]
+__all__ = ["Piece", "Readiness", "Space", "project"]
 
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float64]
@@ -35,6 +35,14 @@ def project(features: Array, model: Array) -> Floats:
     """
     out: Floats = features @ model[:-1] + model[-1]
     return out
+
+
+def _cut(versions: Array) -> Iterator[Piece]:
+    start, values = 0, versions.tolist()
+    for at in range(1, len(values) + 1):
+        if at == len(values) or values[at] != values[start]:
+            yield Piece(start, at, values[start])
+            start = at
 
 
 class Piece(NamedTuple):
@@ -111,12 +119,7 @@ class Space:
             if len(batch):
                 yield Piece(0, len(batch), 1)
             return
-        versions = batch[column].tolist()
-        start = 0
-        for at in range(1, len(versions) + 1):
-            if at == len(versions) or versions[at] != versions[start]:
-                yield Piece(start, at, versions[start])
-                start = at
+        yield from _cut(batch[column])
 
     def enter(self, piece: Piece, batch: FrameBatch, memory: FrameMemory) -> bool:
         """Move the memory to a piece's version; tell whether its coordinates are new."""
@@ -146,3 +149,47 @@ class Space:
                 f"{int(batch.offsets[row])}; the operator that made it must not let that pass."
             )
         return flat
+
+
+class Readiness(Space):
+    """No place, only whether a column says something yet, by ``<input>_version`` if there is one.
+
+    Parameters
+    ----------
+    input
+        The column.
+    score
+        Remember the column, shape (n,), as ``score``: minus infinity where it is not ready.
+    """
+
+    def __init__(self, input: str, *, score: bool = False) -> None:
+        super().__init__(input)
+        self.score = score
+
+    def read(self, batch: FrameBatch) -> dict[str, Array]:
+        """Return ``score``, if it is wanted.
+
+        Raises
+        ------
+        SchemaError
+            If the column is missing, not finite, or more than one number for each frame.
+        """
+        if not self.score:
+            return {}
+        flat = self._flat(batch, self.input)
+        if flat.shape[1] != 1:
+            raise SchemaError(
+                f"The column {self.input!r} has {flat.shape[1]} numbers for each frame; a score is "
+                "one."
+            )
+        versions = batch.columns.get(f"{self.input}_version")
+        known = flat[:, 0]
+        return {"score": known if versions is None else np.where(versions > 0, known, -np.inf)}
+
+    def pieces(self, batch: FrameBatch) -> Iterator[Piece]:
+        """Cut a batch where the version changes."""
+        versions = batch.columns.get(f"{self.input}_version")
+        if versions is not None:
+            yield from _cut(versions)
+        elif len(batch):
+            yield Piece(0, len(batch), 1)
