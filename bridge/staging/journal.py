@@ -1,4 +1,4 @@
-"""The journal: what the stager must know again after it was killed.
+r"""The journal: what the stager must know again after it was killed.
 
 An append-only file, all numbers little-endian::
 
@@ -6,13 +6,15 @@ An append-only file, all numbers little-endian::
     8   u32  version (1)
     12  u32  zero
     16       records, one behind the other:
+             4s   mark b"\xffHR\n"
              u32  length of the data
              u32  XXH32 of the data, seeded with the record's position in the file (modulo 2**32)
              ...  data
 
-The seed makes a record valid only where it was written, whatever bytes its data holds. So a
-torn tail (the process was killed in the middle of a write: nothing valid follows) is told apart
-from damage (something valid follows), which is never cut off in silence.
+By the mark, a valid record is found even behind one whose length is damaged; the seed makes a
+record valid only where it was written, whatever bytes its data holds. So a torn tail (the process
+was killed in the middle of a write: nothing valid follows) is told apart from damage (something
+valid follows), which is never cut off in silence.
 """
 
 from __future__ import annotations
@@ -23,7 +25,6 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
 
-import numpy as np
 import xxhash
 
 from bridge.errors import CorruptSegment, MessageTooLarge, StorageFull, VersionMismatch
@@ -36,7 +37,8 @@ MAX_RECORD_BYTES = 1 << 30
 
 _MAGIC = b"HRJOURNL"
 _HEADER = struct.Struct("<8sII")
-_RECORD = struct.Struct("<II")
+_MARK = b"\xffHR\n"
+_RECORD = struct.Struct("<4sII")
 _BEGIN = _HEADER.pack(_MAGIC, VERSION, 0)
 
 
@@ -50,7 +52,7 @@ class Journal:
     Parameters
     ----------
     path
-        Made (mode 0600) with the first record, if it is not there.
+        Made (mode 0600) if it is not there.
 
     Raises
     ------
@@ -224,7 +226,7 @@ def _pack(records: Iterable[bytes | bytearray | memoryview], position: int) -> b
                 f"A record of the journal has at most {MAX_RECORD_BYTES} bytes; {length} came."
             )
         seed = (position + len(out)) & 0xFFFFFFFF
-        out += _RECORD.pack(length, xxhash.xxh32_intdigest(data, seed))
+        out += _RECORD.pack(_MARK, length, xxhash.xxh32_intdigest(data, seed))
         out += data
     return out
 
@@ -247,8 +249,8 @@ def _record_at(data: bytes, position: int) -> bytes | None:
     begin = position + _RECORD.size
     if begin > len(data):
         return None
-    length, digest = _RECORD.unpack_from(data, position)
-    if length > min(MAX_RECORD_BYTES, len(data) - begin):
+    mark, length, digest = _RECORD.unpack_from(data, position)
+    if mark != _MARK or length > min(MAX_RECORD_BYTES, len(data) - begin):
         return None
     record = data[begin : begin + length]
     if xxhash.xxh32_intdigest(record, position & 0xFFFFFFFF) != digest:
@@ -258,13 +260,8 @@ def _record_at(data: bytes, position: int) -> bytes | None:
 
 def _find_valid(data: bytes, position: int) -> int | None:
     """Return where the first valid record at or behind `position` is, None if there is none."""
-    starts = len(data) - position - _RECORD.size + 1
-    if starts < 1:
-        return None
-    octets = np.frombuffer(data, np.uint8, starts + 3, position).astype(np.int64)
-    lengths = sum(octets[k : k + starts] << (8 * k) for k in range(4))
-    room = np.arange(starts - 1, -1, -1)
-    for candidate in np.flatnonzero(lengths <= room):
-        if _record_at(data, position + int(candidate)) is not None:
-            return position + int(candidate)
+    while (position := data.find(_MARK, position)) >= 0:
+        if _record_at(data, position) is not None:
+            return position
+        position += 1
     return None
