@@ -51,9 +51,19 @@ class Context:
         Names of all simulations known to this engine at present, sorted.
     commands, events
         What was emitted so far.
+    offsets
+        For each command, the offset of the frame that caused it; -1 where it was not told.
     """
 
-    __slots__ = ("commands", "events", "operator", "pipeline", "simulation", "simulations")
+    __slots__ = (
+        "commands",
+        "events",
+        "offsets",
+        "operator",
+        "pipeline",
+        "simulation",
+        "simulations",
+    )
 
     def __init__(
         self,
@@ -68,6 +78,7 @@ class Context:
         self.simulations = simulations
         self.commands: list[Command] = []
         self.events: list[Event] = []
+        self.offsets: list[int] = []
 
     def command(
         self,
@@ -76,13 +87,27 @@ class Context:
         *,
         reason: str,
         frame: FrameReference | None = None,
+        at: int = -1,
         **fields: Any,
     ) -> None:
-        """Decide on a command; the engine numbers it, guards it and sends it."""
+        """Decide on a command; the engine numbers it, guards it and sends it.
+
+        Parameters
+        ----------
+        kind, simulation, reason, frame
+            See `bridge.commands.Command`.
+        at
+            Offset of the frame, of this batch's simulation, that caused the decision. The command's
+            number is made from it, so that the same frames give the same numbers however the stream
+            was cut; without it, the last frame of the batch counts as the cause.
+        **fields
+            Further fields of the command.
+        """
         author = fields.pop("author", f"{self.pipeline}/{self.operator}")
         self.commands.append(
             Command(kind, simulation, reason=reason, frame=frame, author=author, **fields)
         )
+        self.offsets.append(at)
 
     def event(
         self,
