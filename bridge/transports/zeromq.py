@@ -1,0 +1,387 @@
+"""``tcp://`` and ``ipc://``: messages between processes and machines, through ZeroMQ.
+
+A channel is a DEALER socket with a random name, a listener a ROUTER socket. Receiving tries the
+socket first and asks the kernel only when there is nothing, so that a busy end costs no system
+call for a message. Nothing here has a thread of its own.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import socket as sockets
+import stat
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+import zmq
+
+from bridge.errors import AddressInUse, ConfigError, ConnectionLost, HeadraceError, TransportError
+from bridge.transports.addresses import IpcAddress, TcpAddress, parse_ipc, parse_tcp
+from bridge.transports.context import open_ends, shared_context
+from bridge.transports.curve import ClientKeys, Gatekeeper, KeyPair
+from bridge.transports.handshake import HandshakeWatch
+from bridge.transports.protocol import (
+    COPY_BELOW,
+    MAX_PART_BYTES,
+    MAX_QUEUED,
+    Buffer,
+    TransportStatistics,
+    freeze,
+)
+
+__all__ = ["ZmqChannel", "ZmqListener"]
+
+_LINGER_MS = 1000
+_RECONNECT_MS = (100, 1000)
+_CONNECT_MS = 5000
+_HEARTBEAT_MS = 2000
+# A peer that is silent for so long is gone, however well its machine keeps the connection up.
+_SILENCE_MS = 10_000
+
+
+class _End:
+    """What both ends share: receiving, waking, counting and closing."""
+
+    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], kind: int) -> None:
+        self.address = ""
+        self._socket = socket = context.socket(kind)
+        socket.linger = _LINGER_MS
+        socket.set_hwm(MAX_QUEUED)
+        socket.maxmsgsize = MAX_PART_BYTES
+        socket.copy_threshold = COPY_BELOW
+        socket.heartbeat_ivl = _HEARTBEAT_MS
+        socket.heartbeat_timeout = _SILENCE_MS
+        socket.heartbeat_ttl = _SILENCE_MS
+        # Held by whoever uses the socket, so that another thread's close waits for it.
+        self._in_use = threading.Lock()
+        # Guards the three below.
+        self._waking = threading.Lock()
+        self._woken = False
+        self._closed = False
+        self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._poller = zmq.Poller()
+        self._poller.register(socket, zmq.POLLIN)
+        self._poller.register(self._wake_fd, zmq.POLLIN)
+        self._sent = self._sent_bytes = self._received = self._received_bytes = 0
+        self._refused = 0
+        open_ends.add(self)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.address!r})"
+
+    def wake(self) -> None:
+        with self._waking:
+            if not self._closed and not self._woken:
+                self._woken = True
+                os.eventfd_write(self._wake_fd, 1)
+
+    def statistics(self) -> TransportStatistics:
+        return TransportStatistics(
+            sent=self._sent,
+            received=self._received,
+            sent_bytes=self._sent_bytes,
+            received_bytes=self._received_bytes,
+            refused=self._refused,
+        )
+
+    def close(self) -> None:
+        with self._waking:
+            if self._closed:
+                return
+            self._closed = self._woken = True
+            os.eventfd_write(self._wake_fd, 1)
+        with self._in_use:
+            open_ends.discard(self)
+            self._release()
+            os.close(self._wake_fd)
+
+    def _release(self) -> None:
+        self._socket.close()
+
+    def _refuse_closed(self) -> None:
+        if self._closed:
+            raise ConnectionLost(f"This end of {self.address} is closed; open a new one.")
+
+    def _take_wake(self) -> None:
+        with self._waking:
+            if not self._closed:
+                self._woken = False
+                os.eventfd_read(self._wake_fd)
+
+    def _send(self, parts: Sequence[Buffer], flags: int) -> None:
+        """Send the parts of a message; only the first can fail."""
+        send = self._socket.send
+        size = 0
+        last = len(parts) - 1
+        if last < 0:
+            raise ValueError("A message has at least one part.")
+        frozen = [freeze(part) for part in parts]
+        for number, part in enumerate(frozen):
+            # pyzmq copies parts below copy_threshold in spite of copy=False.
+            send(part, flags if number == last else flags | zmq.SNDMORE, copy=False)
+            size += len(part)
+        self._sent += 1
+        self._sent_bytes += size
+
+    def _receive(self, timeout: float) -> list[memoryview] | None:
+        receive = self._socket.recv
+        deadline: float | None = None
+        while not self._woken:
+            try:
+                frame = receive(zmq.NOBLOCK, copy=False)
+            except zmq.Again:
+                if deadline is None:
+                    deadline = time.monotonic() + timeout
+                if not self._wait(deadline - time.monotonic()):
+                    return None
+                continue
+            parts = [frame.buffer.toreadonly()]
+            # ZeroMQ hands out a message only when all its parts are there.
+            while frame.more:
+                frame = receive(zmq.NOBLOCK, copy=False)
+                parts.append(frame.buffer.toreadonly())
+            self._received += 1
+            self._received_bytes += sum(map(len, parts))
+            return parts
+        self._take_wake()
+        return None
+
+    def _wait(self, seconds: float) -> bool:
+        """Wait for a message or for `wake`; return False at the time limit."""
+        if seconds <= 0:
+            return False
+        limit = None if seconds == math.inf else math.ceil(seconds * 1e3)
+        return bool(self._poller.poll(limit))
+
+
+class ZmqChannel(_End):
+    """A client's end; see `bridge.transports.protocol.Channel`.
+
+    Parameters
+    ----------
+    address
+        ``tcp://host:port`` or ``ipc://path``.
+    keys
+        For a listener with keys.
+
+    Raises
+    ------
+    ConfigError
+        If the address is malformed or its host is not known.
+    """
+
+    def __init__(self, address: str, *, keys: ClientKeys | None = None) -> None:
+        target = _parse(address, to_bind=False)
+        # Version 6 only where it must be: a stager at "localhost" listens at 127.0.0.1.
+        is_ipv6 = isinstance(target, TcpAddress) and ":" in target.resolve()[0]
+        super().__init__(shared_context(), zmq.DEALER)
+        self.address = address
+        socket = self._socket
+        socket.routing_id = b"h" + os.urandom(15)
+        socket.reconnect_ivl, socket.reconnect_ivl_max = _RECONNECT_MS
+        socket.connect_timeout = _CONNECT_MS
+        socket.ipv6 = is_ipv6
+        if keys is not None:
+            socket.curve_serverkey = keys.stager.encode()
+            socket.curve_publickey = keys.own.public.encode()
+            socket.curve_secretkey = keys.own.secret.encode()
+        self._watch = HandshakeWatch(socket, address, keys)
+        self._poller.register(self._watch.socket, zmq.POLLIN)
+        try:
+            socket.connect(str(target))
+        except zmq.ZMQError as error:
+            self.close()
+            raise ConfigError(f"Cannot connect to {address}: {error.strerror}.") from error
+
+    def send(self, parts: Sequence[Buffer]) -> None:
+        """Queue one message; never blocks."""
+        with self._in_use:
+            self._refuse_closed()
+            try:
+                self._send(parts, zmq.NOBLOCK)
+            except zmq.Again:
+                self._refused += 1
+                raise ConnectionLost(
+                    f"{MAX_QUEUED} messages wait to be taken at {self.address}; "
+                    f"check that the stager there is alive."
+                ) from None
+
+    def receive(self, timeout: float) -> list[memoryview] | None:
+        """Return the next message, or None at the time limit and when woken."""
+        with self._in_use:
+            self._refuse_closed()
+            return self._receive(timeout)
+
+    def problem(self) -> HeadraceError | None:
+        """Return why the listener cannot be reached, if that is known."""
+        with self._in_use:
+            if not self._closed:
+                self._watch.look()
+            return self._watch.problem
+
+    def statistics(self) -> TransportStatistics:
+        """Return what went through so far."""
+        basic = super().statistics()
+        return TransportStatistics(
+            sent=basic.sent,
+            received=basic.received,
+            sent_bytes=basic.sent_bytes,
+            received_bytes=basic.received_bytes,
+            refused=basic.refused,
+            connections=self._watch.connections,
+        )
+
+    def _wait(self, seconds: float) -> bool:
+        before = self._watch.problem
+        if not super()._wait(seconds):
+            return False
+        self._watch.look()
+        return self._watch.problem is None or self._watch.problem is before
+
+    def _release(self) -> None:
+        self._watch.close()
+        super()._release()
+
+
+class ZmqListener(_End):
+    """The stager's end; see `bridge.transports.protocol.Listener`.
+
+    Parameters
+    ----------
+    address
+        ``tcp://host:port`` (port 0: any free one) or ``ipc://path``.
+    keys
+        Turns encryption on.
+    allows
+        Whether the owner of a public key is let in; asked in a thread of its own. Needed with
+        `keys`.
+
+    Raises
+    ------
+    AddressInUse
+        If another process listens there.
+    ConfigError
+        If the address is malformed, is not one of this machine, or can be reached from others
+        while there are no keys.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        *,
+        keys: KeyPair | None = None,
+        allows: Callable[[str], bool] | None = None,
+    ) -> None:
+        target = _parse(address, to_bind=True)
+        if isinstance(target, TcpAddress) and keys is None and not target.is_loopback():
+            raise ConfigError(
+                f"{address} can be reached from other machines, and without keys anybody there "
+                f"could read and steer the simulations; make keys with `headrace keys` and give "
+                f"them to the stager, or listen at tcp://127.0.0.1:{target.port}."
+            )
+        self._context = shared_context() if keys is None else zmq.Context()
+        super().__init__(self._context, zmq.ROUTER)
+        self._gatekeeper: Gatekeeper | None = None
+        socket = self._socket
+        socket.router_mandatory = True
+        # A client that comes back before its old connection is known to be dead takes over.
+        socket.router_handover = True
+        try:
+            if keys is not None:
+                self._gatekeeper = Gatekeeper(self._context, allows or (lambda key: False))
+                socket.curve_server = True
+                socket.curve_publickey = keys.public.encode()
+                socket.curve_secretkey = keys.secret.encode()
+                socket.zap_domain = b"headrace"
+                socket.zap_enforce_domain = True
+            self._bind(target)
+        except BaseException:
+            self.close()
+            raise
+
+    def receive(self, timeout: float) -> tuple[bytes, list[memoryview]] | None:
+        """Return the next message and its sender, or None at the time limit and when woken."""
+        with self._in_use:
+            self._refuse_closed()
+            while True:
+                parts = self._receive(timeout)
+                if parts is None:
+                    return None
+                # A stranger's socket may send nothing but its name.
+                if len(parts) > 1:
+                    return bytes(parts[0]), parts[1:]
+
+    def send(self, peer: bytes, parts: Sequence[Buffer]) -> bool:
+        """Queue one message for a peer, False if it is gone; never blocks."""
+        with self._in_use:
+            self._refuse_closed()
+            try:
+                self._send([peer, *parts], zmq.NOBLOCK)
+            except zmq.ZMQError as error:
+                if error.errno not in (zmq.EHOSTUNREACH, zmq.EAGAIN):
+                    raise
+                self._refused += 1
+                return False
+            return True
+
+    def _release(self) -> None:
+        super()._release()
+        if self._gatekeeper is not None:
+            # Ends the gatekeeper's thread, and waits for what is still queued.
+            self._context.term()
+            self._gatekeeper.join()
+
+    def _bind(self, target: TcpAddress | IpcAddress) -> None:
+        if isinstance(target, IpcAddress):
+            _refuse_busy(target)
+            to_bind = str(target)
+        else:
+            number = target.resolve()[0]
+            self._socket.ipv6 = ":" in number
+            to_bind = str(TcpAddress(number, target.port))
+        try:
+            self._socket.bind(to_bind)
+        except zmq.ZMQError as error:
+            raise _explain(error, target) from error
+        if isinstance(target, IpcAddress):
+            # The account that runs the stager, and no other.
+            os.chmod(target.path, stat.S_IRUSR | stat.S_IWUSR)
+            self.address = str(target)
+        else:
+            port = int(self._socket.getsockopt_string(zmq.LAST_ENDPOINT).rpartition(":")[2])
+            host = sockets.gethostname() if target.is_wildcard else target.host
+            self.address = str(TcpAddress(host, port))
+
+
+def _parse(address: str, *, to_bind: bool) -> TcpAddress | IpcAddress:
+    if address.startswith("ipc://"):
+        return parse_ipc(address)
+    return parse_tcp(address, to_bind=to_bind)
+
+
+def _refuse_busy(target: IpcAddress) -> None:
+    """Raise if somebody listens at the path: ZeroMQ would take it away from them."""
+    with sockets.socket(sockets.AF_UNIX, sockets.SOCK_STREAM) as probe:
+        try:
+            probe.connect(target.path)
+        except OSError:
+            return
+    raise AddressInUse(
+        f"Another process listens at {target}; stop it, or choose another path for this stager."
+    )
+
+
+def _explain(error: zmq.ZMQError, target: TcpAddress | IpcAddress) -> HeadraceError:
+    if error.errno == zmq.EADDRINUSE:
+        return AddressInUse(
+            f"Another process listens at {target}; stop it, or choose another port "
+            f"(port 0 takes any free one)."
+        )
+    if error.errno == zmq.EADDRNOTAVAIL:
+        return ConfigError(
+            f"{target} is not an address of this machine; listen at 127.0.0.1, "
+            f"or at an address that `ip addr` shows."
+        )
+    return TransportError(f"Cannot listen at {target}: {error.strerror}.")
