@@ -8,6 +8,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
+from analytics.features import (
+    RMSD,
+    ContactMap,
+    Dihedrals,
+    Distances,
+    RadiusOfGyration,
+    Superpose,
+)
 from bridge.frames import FrameBatch
 from bridge.testing.operators import Maker, random_stream
 
@@ -26,7 +36,20 @@ class Case:
 POSITIONS = random_stream({"positions": (7, 3)})
 FEATURES_OF_FRAMES = random_stream({"features": (5,)}, frames=160, seed=4)
 
-FEATURES: list[Case] = []
+REFERENCE = [[0.0, 0.0, 0.0], [1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]
+TILTED = np.array([[2.0, 0.0, 0.0], [3.1, 1.5, 0.0], [-0.7, 2.2, 1.8]], np.float32)
+BOXED = [b.with_columns({"box": np.repeat(TILTED[None], len(b), axis=0)}) for b in POSITIONS]
+
+FEATURES: list[Case] = [
+    Case("dihedrals", lambda: Dihedrals(atoms=[[0, 1, 2, 3], [3, 4, 5, 6]]), POSITIONS),
+    Case("sincos", lambda: Dihedrals(atoms=[[0, 1, 2, 3]], encoding="sincos"), POSITIONS),
+    Case("distances", lambda: Distances(atoms=[0, 2, 6]), POSITIONS),
+    Case("periodic distances", lambda: Distances(pairs=[[0, 5], [1, 6]], box="box"), BOXED),
+    Case("contact_map", lambda: ContactMap(atoms=[0, 2, 4, 6], cutoff=1.2), POSITIONS),
+    Case("superpose", lambda: Superpose(reference=REFERENCE, atoms=[0, 1, 2, 5]), POSITIONS),
+    Case("rmsd", lambda: RMSD(reference=REFERENCE, atoms=[0, 1, 2, 5]), POSITIONS),
+    Case("radius_of_gyration", lambda: RadiusOfGyration(atoms=[0, 1, 3]), POSITIONS),
+]
 STATISTICS: list[Case] = []
 REDUCTION: list[Case] = []
 NOVELTY: list[Case] = []

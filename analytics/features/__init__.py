@@ -1,0 +1,35 @@
+"""Features of single frames: angles, distances, contacts, superposition, size."""
+
+from analytics.features.contacts import ContactMap
+from analytics.features.dihedrals import (
+    Backbone,
+    Dihedrals,
+    backbone,
+    dihedral_angles,
+    dihedral_sincos,
+)
+from analytics.features.distances import Distances, all_pairs, pair_distances
+from analytics.features.gyration import RadiusOfGyration, radius_of_gyration
+from analytics.features.minimum_image import minimum_image, reduce_box
+from analytics.features.superposition import RMSD, Superpose, Superposition, rmsd, superposition
+
+__all__ = [
+    "RMSD",
+    "Backbone",
+    "ContactMap",
+    "Dihedrals",
+    "Distances",
+    "RadiusOfGyration",
+    "Superpose",
+    "Superposition",
+    "all_pairs",
+    "backbone",
+    "dihedral_angles",
+    "dihedral_sincos",
+    "minimum_image",
+    "pair_distances",
+    "radius_of_gyration",
+    "reduce_box",
+    "rmsd",
+    "superposition",
+]
