@@ -1,0 +1,25 @@
+"""Steering: who may do what to a simulation, and what became of it."""
+
+from bridge.steering.bounds import describe_command, find_fault
+from bridge.steering.channel import ChannelStatistics, CommandChannel
+from bridge.steering.end import CommandCarrier, SimulationEnd
+from bridge.steering.guard import CapabilityBook, Guard, GuardRules
+from bridge.steering.ledger import Ledger, LedgerLine, LedgerReader, read_ledger
+from bridge.steering.restart import read_restart
+
+__all__ = [
+    "CapabilityBook",
+    "ChannelStatistics",
+    "CommandCarrier",
+    "CommandChannel",
+    "Guard",
+    "GuardRules",
+    "Ledger",
+    "LedgerLine",
+    "LedgerReader",
+    "SimulationEnd",
+    "describe_command",
+    "find_fault",
+    "read_ledger",
+    "read_restart",
+]
