@@ -66,7 +66,7 @@ class LocalOutlier(GlobalOperator):
         neighbours: int = 20,
         memory: int = 2_000,
         minimum: int = 200,
-        update_every: int = 200,
+        update_every: int = 500,
         retention: Retention = "reservoir",
         seed: int = 0,
         output: str = "novelty",

@@ -14,6 +14,8 @@ __all__ = ["Choice", "Chooser", "Novel", "Rare", "Sparse", "Uniform", "draw_weig
 
 Array = npt.NDArray[Any]
 
+_GROWTH = 20
+
 
 def draw_weighted(weights: Array, random: np.random.Generator) -> int:
     """Draw an index with probability in proportion to its weight.
@@ -112,16 +114,16 @@ class Sparse(Uniform):
     """A frame whose neighbours are far.
 
     Frames are drawn with weight ``distance**power``, where the distance is that to the k-th
-    nearest remembered frame. Distances are taken when a choice is due and the model changed or
-    `update_every` frames came since; frames that came later are no candidates until then.
+    nearest remembered frame. Distances are taken when a choice is due and enough frames came since
+    the last time: `update_every`, or a twentieth of all if that is more, so that the cost of a
+    frame does not grow with the memory. Frames that came later are no candidates until then.
     """
 
     def __init__(self, power: float, neighbours: int, update_every: int) -> None:
         self.power = power
         self.neighbours = neighbours
         self.update_every = update_every
-        self._seen = 0
-        self._version = 0
+        self._due = 0
 
     def columns(self, n: int) -> dict[str, Array]:
         """Return the distance, unknown as yet."""
@@ -129,15 +131,11 @@ class Sparse(Uniform):
 
     def choose(self, visited: VisitMemory, random: np.random.Generator) -> Choice | None:
         """Draw a frame."""
-        memory, version = visited.memory, visited.space.version
+        memory = visited.memory
         distances = memory["distance"]
-        if (
-            not self._version
-            or version != self._version
-            or memory.seen - self._seen >= self.update_every
-        ):
+        if memory.seen >= self._due:
             distances[:] = neighbour_distances(memory["coordinates"], self.neighbours)
-            self._seen, self._version = memory.seen, version
+            self._due = memory.seen + max(self.update_every, memory.seen // _GROWTH)
         largest = float(distances.max())
         if largest <= 0.0:
             return None
@@ -154,12 +152,12 @@ class Sparse(Uniform):
         )
 
     def save(self) -> dict[str, Any]:
-        """Return when distances were taken."""
-        return {"sparse": [self._seen, self._version]}
+        """Return when distances are due."""
+        return {"due": self._due}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Take up what `save` returned."""
-        self._seen, self._version = state["sparse"]
+        self._due = int(state["due"])
 
 
 class Novel(Uniform):

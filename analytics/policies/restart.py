@@ -58,7 +58,8 @@ class RestartRare(GlobalOperator):
     power
         How strongly few visits, or far neighbours, are preferred.
     neighbours, update_every
-        For ``sparse``: k, and after how many frames distances are taken anew at the latest.
+        For ``sparse``: k, and after how many frames distances are taken anew (or a twentieth of
+        the frames seen, if that is more).
     top
         For ``novel``.
     interval
