@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -18,8 +19,11 @@ from analytics.features import (
     RadiusOfGyration,
     Superpose,
 )
+from analytics.novelty import LocalOutlier, VisitCounts
+from analytics.policies import RestartRare, StopAtTarget
 from bridge.frames import FrameBatch
 from bridge.testing.operators import Maker, random_stream
+from tests.analytics.novelty.learned import learned_stream
 
 __all__ = ["ALL", "Case"]
 
@@ -40,6 +44,10 @@ REFERENCE = [[0.0, 0.0, 0.0], [1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]
 TILTED = np.array([[2.0, 0.0, 0.0], [3.1, 1.5, 0.0], [-0.7, 2.2, 1.8]], np.float32)
 BOXED = [b.with_columns({"box": np.repeat(TILTED[None], len(b), axis=0)}) for b in POSITIONS]
 
+LEARNED = learned_stream()
+FEW = {"neighbours": 5, "minimum": 20, "update_every": 35}
+OFTEN = {"interval": 4, "patience": 6, "min_frames": 30, "memory": 70}
+
 FEATURES: list[Case] = [
     Case("dihedrals", lambda: Dihedrals(atoms=[[0, 1, 2, 3], [3, 4, 5, 6]]), POSITIONS),
     Case("sincos", lambda: Dihedrals(atoms=[[0, 1, 2, 3]], encoding="sincos"), POSITIONS),
@@ -52,7 +60,33 @@ FEATURES: list[Case] = [
 ]
 STATISTICS: list[Case] = []
 REDUCTION: list[Case] = []
-NOVELTY: list[Case] = []
-POLICIES: list[Case] = []
+NOVELTY: list[Case] = [
+    Case(f"{name} {retention}", partial(make, retention=retention, memory=60), LEARNED)
+    for retention in ("reservoir", "sliding")
+    for name, make in {
+        "local_outlier": partial(LocalOutlier, input="features", **FEW),
+        "learned local_outlier": partial(LocalOutlier, input="y", features="features", **FEW),
+        "visits": partial(VisitCounts, input="features"),
+        "relative visits": partial(VisitCounts, input="features", relative=True),
+        "learned visits": partial(VisitCounts, input="y", features="features"),
+    }.items()
+]
+POLICIES: list[Case] = [
+    *(
+        Case(f"{name} {retention}", partial(make, retention=retention, **OFTEN), LEARNED)
+        for retention in ("reservoir", "sliding")
+        for name, make in {
+            "restart rare": partial(RestartRare, input="y", features="features"),
+            "restart some": partial(RestartRare, input="features", relative=True, keep=0.3),
+            "restart sparse": partial(
+                RestartRare, mode="sparse", input="y", features="features", update_every=30
+            ),
+            "restart novel": partial(RestartRare, mode="novel", input="score"),
+            "restart random": partial(RestartRare, mode="random", input="y"),
+        }.items()
+    ),
+    Case("stop_at_target", lambda: StopAtTarget(column="y", index=1, lower=3.0), LEARNED),
+    Case("no target", lambda: StopAtTarget(column="y", index=1, lower=1e9), LEARNED),
+]
 
 ALL = [*FEATURES, *STATISTICS, *REDUCTION, *NOVELTY, *POLICIES]

@@ -12,7 +12,7 @@ from analytics.novelty import LocalOutlier, OutlierModel, neighbour_distances, p
 from bridge.errors import ConfigError, MissingExtra, PipelineError, SchemaError
 from bridge.frames import FrameBatch
 from bridge.pipeline import Context
-from bridge.testing.operators import check_operator, random_stream, run_operator
+from bridge.testing.operators import random_stream, run_operator
 from tests.analytics.novelty.learned import learned_stream
 
 
@@ -98,22 +98,6 @@ def test_a_new_model_moves_the_memory() -> None:
         first, model = rows[0], models[rows[0]]
         wanted = reference(project(features[:first], model), project(features[rows], model), 5)
         assert np.allclose(scores[rows], wanted, rtol=1e-6)
-
-
-@pytest.mark.parametrize("retention", ["reservoir", "sliding"])
-@pytest.mark.parametrize("features", ["", "features"])
-def test_conformance(retention, features) -> None:
-    stream = learned_stream()
-    parameters = {"neighbours": 5, "minimum": 20, "update_every": 35, "memory": 60}
-    check_operator(
-        lambda: LocalOutlier(
-            input="y" if features else "features",
-            features=features,
-            retention=retention,
-            **parameters,
-        ),
-        stream,
-    )
 
 
 def test_a_learned_space_must_be_declared() -> None:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections import Counter
 
 import numpy as np
-import pytest
 
 from analytics.novelty import VisitCounts, project
-from bridge.testing.operators import check_operator, random_stream, run_operator
+from bridge.testing.operators import random_stream, run_operator
 from tests.analytics.novelty.learned import learned_stream
 
 
@@ -47,19 +46,3 @@ def test_frames_that_were_forgotten_do_not_count() -> None:
     positive = np.concatenate([b["x"] for b in stream]) >= 0
     for row in range(len(visits)):
         assert visits[row] == (positive[max(0, row - 24) : row + 1] == positive[row]).sum()
-
-
-@pytest.mark.parametrize("retention", ["reservoir", "sliding"])
-@pytest.mark.parametrize("relative", [False, True])
-@pytest.mark.parametrize("features", ["", "features"])
-def test_conformance(retention, relative, features) -> None:
-    check_operator(
-        lambda: VisitCounts(
-            input="y" if features else "features",
-            features=features,
-            relative=relative,
-            memory=70,
-            retention=retention,
-        ),
-        learned_stream(),
-    )

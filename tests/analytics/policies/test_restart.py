@@ -14,7 +14,7 @@ from bridge.commands import Command
 from bridge.errors import ConfigError, PipelineError
 from bridge.frames import FrameBatch
 from bridge.pipeline import Context
-from bridge.testing.operators import check_operator, run_operator
+from bridge.testing.operators import run_operator
 from tests.analytics.novelty.learned import learned_stream
 
 MODES = ("rare", "sparse", "novel", "random")
@@ -290,33 +290,6 @@ def test_other_seeds_choose_other_frames() -> None:
         return [c.frame.offset for c in commands if c.frame]
 
     assert chosen(1) == chosen(1) != chosen(2)
-
-
-@pytest.mark.parametrize("retention", ["reservoir", "sliding"])
-@pytest.mark.parametrize(
-    ("mode", "parameters"),
-    [
-        ("rare", {"input": "y", "features": "features"}),
-        ("rare", {"input": "features", "relative": True, "keep": 0.3}),
-        ("sparse", {"input": "y", "features": "features", "update_every": 30}),
-        ("novel", {"input": "score"}),
-        ("random", {"input": "y", "features": "features"}),
-    ],
-)
-def test_conformance(mode, parameters, retention) -> None:
-    stream = learned_stream()
-    check_operator(
-        lambda: RestartRare(
-            mode=mode,
-            interval=4,
-            patience=6,
-            min_frames=30,
-            memory=70,
-            retention=retention,
-            **parameters,
-        ),
-        stream,
-    )
 
 
 def test_a_learned_space_must_be_declared() -> None:
