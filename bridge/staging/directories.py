@@ -28,6 +28,8 @@ __all__ = [
 ]
 
 _OWNER = "owner"
+# Stands behind the process in the owner file of a folder that may be removed as a whole.
+_TEMPORARY = b"temporary"
 _RAM = Path("/dev/shm")
 _RAM_TYPES = frozenset({"tmpfs", "ramfs"})
 # A folder without an owner file is being made right now, or its maker died within microseconds.
@@ -47,7 +49,7 @@ class Ownership:
     Raises
     ------
     StagingError
-        Another stager, of this or another process, owns the folder.
+        Another stager, of this or another process, owns the folder; or it cannot be made.
     """
 
     def __init__(self, directory: Path, *, temporary: bool = False) -> None:
@@ -58,11 +60,17 @@ class Ownership:
         if temporary:
             # Under another name first: an owner file that nobody holds marks an abandoned folder.
             beside = owner.with_suffix(".new")
-            self._descriptor = _lock(beside)
+            self._descriptor = _lock(beside, _TEMPORARY)
             beside.rename(owner)
         else:
-            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._descriptor = _lock(owner)
+            try:
+                directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+                self._descriptor = _lock(owner)
+            except OSError as error:
+                raise StagingError(
+                    f"The directory {directory} cannot be used for the stager's files: {error}. "
+                    "Give the stager a directory that this user may write to."
+                ) from error
         _all.add(self)
 
     @property
@@ -109,7 +117,7 @@ def _release_in_child() -> None:
 os.register_at_fork(after_in_child=_release_in_child)
 
 
-def _lock(path: Path) -> int:
+def _lock(path: Path, note: bytes = b"") -> int:
     """Lock the owner file and write down who holds it."""
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
@@ -119,14 +127,14 @@ def _lock(path: Path) -> int:
             with contextlib.suppress(FileNotFoundError):
                 if os.path.samestat(os.fstat(descriptor), os.stat(path)):
                     os.ftruncate(descriptor, 0)
-                    os.pwrite(descriptor, b"%d\n" % os.getpid(), 0)
+                    os.pwrite(descriptor, b"%d %b\n" % (os.getpid(), note), 0)
                     return descriptor
         except BlockingIOError:
-            holder = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip() or "unknown"
+            holder = os.pread(descriptor, 32, 0).partition(b" ")[0].decode("ascii", "replace")
             os.close(descriptor)
             raise StagingError(
                 f"The directory {path.parent} belongs to another stager that is running "
-                f"(process {holder}). Stop that one, or give this one a directory of its own."
+                f"(process {holder or 'unknown'}). Stop that one, or give this one a directory of its own."
             ) from None
         except BaseException:
             os.close(descriptor)
@@ -160,7 +168,7 @@ def default_directory(*, room: int = 0) -> Path:
     """Make a private folder in RAM for the segments of a stager that need not be durable.
 
     The folder is made in ``/dev/shm`` where that is a RAM file system that has `room` bytes
-    free, else in the folder for temporary files. It belongs to this process at once. Folders
+free, else in the folder for temporary files. It belongs to this process at once. Folders
     that dead processes of this user left behind are removed on the way.
 
     Returns
@@ -199,15 +207,17 @@ def remove_abandoned(parent: Path) -> int:
             status = os.lstat(path)
             if path.is_symlink() or not path.is_dir() or status.st_uid != os.getuid():
                 continue
-            if not (path / _OWNER).exists():
+            owner = path / _OWNER
+            if not owner.exists():
                 if time.time() - status.st_ctime > _MAKING_SECONDS:
                     shutil.rmtree(path, ignore_errors=True)
                     removed += 1
-                continue
-            ownership = Ownership(path)
+            elif _TEMPORARY in owner.read_bytes():
+                descriptor = _lock(owner, _TEMPORARY)
+                shutil.rmtree(path, ignore_errors=True)
+                os.close(descriptor)
+                removed += 1
         except (StagingError, OSError):
+            # It belongs to a living stager, or somebody else removes it just now.
             continue
-        ownership.temporary = True
-        ownership.remove()
-        removed += 1
     return removed

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from bridge.errors import StorageFull
 
-__all__ = ["free_bytes", "is_full", "replace_file", "sync_directory", "write_at"]
+__all__ = ["describe_full", "is_full", "replace_file", "sync_directory", "write_at"]
 
 # A quota and a limit on file sizes (RLIMIT_FSIZE) end a write as a full disk does.
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
@@ -19,10 +19,11 @@ def is_full(error: OSError) -> bool:
     return error.errno in _FULL
 
 
-def free_bytes(directory: Path) -> int:
-    """Return how many bytes this user can still write to the file system of `directory`."""
+def describe_full(error: OSError, directory: Path) -> str:
+    """Return what `error` means and how much is free, as a piece of a sentence."""
     status = os.statvfs(directory)
-    return status.f_bavail * status.f_frsize
+    free = status.f_bavail * status.f_frsize
+    return f"{os.strerror(error.errno or 0).lower()}; {free} bytes are free there"
 
 
 def write_at(descriptor: int, data: bytes | bytearray | memoryview, position: int) -> None:
@@ -67,7 +68,7 @@ def replace_file(path: Path, data: bytes | bytearray) -> None:
         beside.unlink(missing_ok=True)
         if is_full(error):
             raise StorageFull(
-                f"{path} cannot be written anew: there is no space for its {len(data)} bytes "
-                f"({free_bytes(path.parent)} are free there). Free some, or use another directory."
+                f"{path} cannot be written anew with {len(data)} bytes: "
+                f"{describe_full(error, path.parent)}. Free some space, or use another directory."
             ) from error
         raise

@@ -28,7 +28,7 @@ from types import TracebackType
 import xxhash
 
 from bridge.errors import CorruptSegment, MessageTooLarge, StorageFull, VersionMismatch
-from bridge.staging.files import free_bytes, is_full, replace_file, write_at
+from bridge.staging.files import describe_full, is_full, replace_file, write_at
 
 __all__ = ["MAX_RECORD_BYTES", "VERSION", "Journal"]
 
@@ -140,9 +140,9 @@ class Journal:
             self._cut()
             if is_full(error):
                 raise StorageFull(
-                    f"The journal {self.path} cannot take {len(data)} bytes more: there is no "
-                    f"space ({free_bytes(self.path.parent)} bytes are free there). Free some, "
-                    "or give the stager another directory."
+                    f"The journal {self.path} cannot take {len(data)} bytes more: "
+                    f"{describe_full(error, self.path.parent)}. Free some space, or give the "
+                    "stager another directory."
                 ) from error
             raise
         self._end += len(data)

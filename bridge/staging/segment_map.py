@@ -1,82 +1,13 @@
-"""Mapping of segment files: the stager maps its own, clients keep a few mapped at a time.
-
-A mapping is handed out as a memoryview and lives as long as anything refers to it: a slice,
-an array, a frame. It is never closed by hand (that would fail while views exist, or pull the
-memory from under them); forgetting one drops a reference and no more. Unlinking the file changes
-nothing for those who have it mapped.
-"""
+"""The mappings of segment files that a client keeps."""
 
 from __future__ import annotations
 
-import mmap
-import os
-import re
-import stat
 from collections import OrderedDict
 from pathlib import Path
 
-from bridge.errors import CorruptSegment
-from bridge.staging.directories import is_in_memory
+from bridge.staging.segment_file import map_segment
 
-__all__ = ["SegmentMap", "map_segment"]
-
-_NAME = re.compile(r"[0-9]{10,}\.segment")
-
-
-def map_segment(path: str | Path, size: int, *, write: bool) -> memoryview:
-    """Map the first `size` bytes of a segment file, shared with all who map it.
-
-    Parameters
-    ----------
-    path
-        A regular file called like a segment; anything else is refused, since clients are told
-        the path by a peer.
-    size
-        In bytes; the file must have at least as many.
-    write
-        Whether the view is writable. In a RAM file system all its pages are then made present
-        at once, which costs less than a page fault for each of them.
-
-    Returns
-    -------
-    memoryview
-        `size` bytes; the mapping goes when the last reference to the view or a part of it does.
-
-    Raises
-    ------
-    CorruptSegment
-        The file is missing, too short, or not a segment.
-    """
-    name = os.path.basename(path)
-    if not _NAME.fullmatch(name):
-        raise CorruptSegment(f"{path} is not called like a segment file and is not mapped.")
-    try:
-        descriptor = os.open(
-            path, (os.O_RDWR if write else os.O_RDONLY) | os.O_CLOEXEC | os.O_NOFOLLOW
-        )
-    except FileNotFoundError as error:
-        raise CorruptSegment(
-            f"The segment file {path} does not exist: it was released in the meantime, or it "
-            "lies on another node."
-        ) from error
-    try:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode) or status.st_size < size:
-            raise CorruptSegment(
-                f"The segment file {path} has {status.st_size} bytes where {size} are expected: "
-                "it was cut off."
-            )
-        # On a disk populating would read, and make dirty, what nobody has asked for yet.
-        populate = mmap.MAP_POPULATE if write and is_in_memory(descriptor) else 0
-        mapping = mmap.mmap(
-            descriptor,
-            size,
-            flags=mmap.MAP_SHARED | populate,
-            prot=mmap.PROT_READ | (mmap.PROT_WRITE if write else 0),
-        )
-    finally:
-        os.close(descriptor)
-    return memoryview(mapping)
+__all__ = ["SegmentMap"]
 
 
 class SegmentMap:

@@ -1,79 +1,28 @@
 """Segments: the memory-mapped files that payloads are written into and read from.
 
-Making the pages of a new file costs more than writing to them, so a segment that is not needed
-any more goes into a pool and is taken out again, same file, same mapping, for the next lease.
-Space is reserved when a file is made: a full disk is an error of `SegmentStore.take`, never a
-bus error in the middle of a write.
+Making the pages of a new file costs ten times what writing to them does, so a segment that is not
+needed any more goes into a pool and is taken out again, same file, same mapping, for the next
+lease. All the space is taken when a file is made: a full disk is an error of `SegmentStore.take`,
+never a bus error in the middle of a write.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import re
 from collections.abc import Collection
 from pathlib import Path
 
-from bridge.errors import CorruptSegment, StorageFull
+from bridge.errors import CorruptSegment, StagingError, StorageFull
 from bridge.staging.directories import Ownership, default_directory, take_ownership
-from bridge.staging.files import free_bytes, is_full, replace_file, sync_directory
-from bridge.staging.segment_map import SegmentMap, map_segment
+from bridge.staging.files import describe_full, is_full, replace_file
+from bridge.staging.segment_file import Segment, create_segment, segment_name, segment_number
+from bridge.staging.segment_map import SegmentMap
 
 __all__ = ["Segment", "SegmentMap", "SegmentStore", "default_directory"]
 
-_FILE = re.compile(r"([0-9]{10,})\.segment")
 # Numbers are reserved this many at a time, so that few segments cost a write to the disk.
 _STRIDE = 1024
-
-
-class Segment:
-    """One file of fixed size that the store has given out.
-
-    Attributes
-    ----------
-    number
-        Identifies the file; no other file of the same folder ever has it.
-    path
-        Where the file lies.
-    size
-        In bytes.
-    """
-
-    __slots__ = ("_view", "number", "path", "size")
-
-    def __init__(self, number: int, path: Path, size: int) -> None:
-        self.number = number
-        self.path = path
-        self.size = size
-        self._view: memoryview | None = None
-
-    @property
-    def view(self) -> memoryview:
-        """The bytes, writable; mapped at the first use.
-
-        Raises
-        ------
-        CorruptSegment
-            The file is missing or was cut off.
-        """
-        if self._view is None:
-            self._view = map_segment(self.path, self.size, write=True)
-        return self._view
-
-    def sync(self) -> None:
-        """Bring to the disk what any process has written; blocks until it is there."""
-        descriptor = os.open(self.path, os.O_RDWR | os.O_CLOEXEC)
-        try:
-            os.fdatasync(descriptor)
-        finally:
-            os.close(descriptor)
-
-    def close(self) -> None:
-        """Drop the mapping; views handed out before stay valid, a later `view` maps anew."""
-        self._view = None
-
-    def __repr__(self) -> str:
-        return f"Segment({self.number}, {str(self.path)!r}, size={self.size})"
 
 
 class SegmentStore:
@@ -100,13 +49,14 @@ class SegmentStore:
         self._ownership: Ownership = take_ownership(self.directory)
         self._used: dict[int, Segment] = {}
         self._pool: list[Segment] = []
+        self._allocated = 0
         self._numbers = self.directory / "numbers"
         self._next = self._reserved = self._first_number()
 
     @property
     def allocated(self) -> int:
         """Bytes of all segment files, those in the pool among them."""
-        return sum(s.size for s in self._used.values()) + self.pooled
+        return self._allocated
 
     @property
     def pooled(self) -> int:
@@ -133,15 +83,15 @@ class SegmentStore:
                 self._used[segment.number] = segment
                 return segment
         self._shrink_pool(self.limit - size)
-        allocated = self.allocated
-        if allocated + size > self.limit:
+        if self._allocated + size > self.limit:
             raise StorageFull(
-                f"The segments in {self.directory} have {allocated} bytes and may have "
+                f"The segments in {self.directory} have {self._allocated} bytes and may have "
                 f"{self.limit}: another of {size} bytes is over the limit. Raise the stager's "
                 "limit, let the streams keep less, or commit what was read."
             )
         segment = self._make(size)
         self._used[segment.number] = segment
+        self._allocated += size
         return segment
 
     def give_back(self, segment: Segment, *, reuse: bool) -> None:
@@ -180,6 +130,7 @@ class SegmentStore:
             raise ValueError(f"The segment {number} of {self.directory} is in use already.")
         segment = Segment(number, path, size)
         self._used[number] = segment
+        self._allocated += size
         return segment
 
     def sweep(self, keep: Collection[int]) -> int:
@@ -207,31 +158,35 @@ class SegmentStore:
             Whether the segment files are removed, and the folder if nothing else is in it.
             Views that others hold stay valid. The pool is removed in any case.
         """
-        self._shrink_pool(-1)
+        if self._ownership.held:  # A forked child holds nothing, and closes nothing of its parent.
+            self._shrink_pool(-1)
+            if remove:
+                for segment in self._used.values():
+                    segment.path.unlink(missing_ok=True)
+                self._numbers.unlink(missing_ok=True)
+                self._ownership.remove()
+            self._ownership.release()
         for segment in self._used.values():
             segment.close()
-            if remove:
-                segment.path.unlink(missing_ok=True)
         self._used.clear()
-        if remove and self._ownership.held:
-            self._numbers.unlink(missing_ok=True)
-            self._ownership.remove()
-        self._ownership.release()
+        self._pool.clear()
+        self._allocated = 0
 
     def _path(self, number: int) -> Path:
-        return self.directory / f"{number:010d}.segment"
+        return self.directory / segment_name(number)
 
     def _files(self) -> list[tuple[int, Path]]:
-        matches = ((_FILE.fullmatch(name), name) for name in os.listdir(self.directory))
-        return [(int(match[1]), self.directory / name) for match, name in matches if match]
+        found = ((segment_number(name), name) for name in os.listdir(self.directory))
+        return [(number, self.directory / name) for number, name in found if number is not None]
 
     def _remove(self, segment: Segment) -> None:
         segment.close()
         segment.path.unlink(missing_ok=True)
+        self._allocated -= segment.size
 
     def _shrink_pool(self, bound: int) -> None:
         """Remove what waits longest until at most `bound` bytes are allocated."""
-        while self._pool and self.allocated > bound:
+        while self._pool and self._allocated > bound:
             self._remove(self._pool.pop(0))
 
     def _first_number(self) -> int:
@@ -242,40 +197,33 @@ class SegmentStore:
         return max(above, default=0)
 
     def _make(self, size: int) -> Segment:
-        if self._next >= self._reserved:
-            # Ahead of use: a client that still maps a file of before a restart must never take
-            # it for a new one, even when that one was removed.
-            replace_file(self._numbers, b"%d\n" % (self._reserved + _STRIDE))
-            self._reserved += _STRIDE
-        path = self._path(self._next)
-        while True:
+        try:
+            if self._next >= self._reserved:
+                # Ahead of use: a client that still maps a file of before a restart must never
+                # take it for a new one, even when that one was removed.
+                replace_file(self._numbers, b"%d\n" % (self._reserved + _STRIDE))
+                self._reserved += _STRIDE
+            segment = Segment(self._next, self._path(self._next), size)
             try:
-                _create(path, size)
-                break
+                create_segment(segment.path, size)
             except OSError as error:
-                if is_full(error) and self._pool:
-                    self._shrink_pool(-1)
-                    continue
-                if is_full(error):
-                    raise StorageFull(
-                        f"The file system of {self.directory} has no space for a segment of "
-                        f"{size} bytes ({free_bytes(self.directory)} are free, {self.allocated} "
-                        "are in segments already). Free some, let the streams keep less, or "
-                        "give the stager another directory."
-                    ) from error
+                if not (is_full(error) and self._pool):
+                    raise
+                self._shrink_pool(-1)
+                create_segment(segment.path, size)
+        except FileNotFoundError as error:
+            raise StagingError(
+                f"The directory {self.directory} of the stager is gone: somebody removed it. "
+                "Start the stager again."
+            ) from error
+        except OSError as error:
+            if not is_full(error):
                 raise
+            raise StorageFull(
+                f"A segment of {size} bytes cannot be made in {self.directory}: "
+                f"{describe_full(error, self.directory)}, {self._allocated} are in segments "
+                "already. Free some space, let the streams keep less, or give the stager another "
+                "directory."
+            ) from error
         self._next += 1
-        return Segment(self._next - 1, path, size)
-
-
-def _create(path: Path, size: int) -> None:
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    try:
-        os.posix_fallocate(descriptor, 0, size)
-    except OSError:
-        # What the disk did take would be of use to nobody.
-        path.unlink(missing_ok=True)
-        raise
-    finally:
-        os.close(descriptor)
-    sync_directory(path.parent)
+        return segment
