@@ -1,0 +1,364 @@
+"""What every engine does with a batch: quarantine, operators, numbering of commands, state.
+
+A runner knows nothing of staging, sockets or files. An engine that runs the whole pipeline in one
+place makes one runner; one that spreads the stages makes a runner for each stage, with `scopes`,
+and hands the batch of one to the next.
+"""
+
+from __future__ import annotations
+
+import difflib
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from bridge.codec import decode_state, encode_state
+from bridge.commands import Event
+from bridge.engines.outcome import Outcome, number_commands, select_results
+from bridge.engines.protocol import OnError
+from bridge.engines.screen import quarantine_event, screen
+from bridge.errors import HeadraceError, OperatorFailed, PipelineError, SchemaError
+from bridge.frames import FrameBatch
+from bridge.pipeline import Context, Operator, Pipeline, Scope
+
+__all__ = ["SCOPES", "Runner"]
+
+SCOPES: tuple[Scope, ...] = ("frame", "keyed", "global")
+
+
+class Runner:
+    """Runs the operators of a pipeline, or of some of its stages, over batches.
+
+    Results and commands depend on the frames, their order and, with global operators, the order in
+    which simulations take turns; not on how the streams are cut into batches (if the operators
+    keep to that). One thread at a time may use it.
+
+    Parameters
+    ----------
+    pipeline
+        Its operators are prototypes, which the runner copies: one of each frame and global
+        operator, one of each keyed operator for each simulation.
+    scopes
+        Stages to run here.
+    on_error
+        ``stop``: raise `OperatorFailed`. ``skip``: set the frames aside and tell so. A frame
+        operator is then tried frame by frame, so that only the frames it fails on are lost; one
+        with a state loses the batch, and what the failed call did to its state stays. A column that
+        is missing is a mistake in the pipeline, not in a frame, and stops it all the same.
+
+    Attributes
+    ----------
+    seconds
+        Operator to time spent in it, in seconds.
+    """
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        *,
+        scopes: Sequence[Scope] = SCOPES,
+        on_error: OnError = "stop",
+    ) -> None:
+        self.pipeline = pipeline
+        self.scopes = tuple(scope for scope in SCOPES if scope in scopes)
+        self.on_error = on_error
+        self.seconds: dict[str, float] = {}
+        self._shared: dict[Scope, list[tuple[str, Operator]]] = {
+            scope: pipeline.fresh(scope) for scope in self.scopes if scope != "keyed"
+        }
+        self._keyed: dict[str, list[tuple[str, Operator]]] = {}
+        self._has_keyed = "keyed" in self.scopes and bool(pipeline.stages()["keyed"])
+        # Before the first simulation comes, and again whenever one does: the chain to go through.
+        self._chains: dict[str, list[tuple[str, Operator]]] = {}
+        for scope in self.scopes:
+            for name, _ in pipeline.stages()[scope]:
+                self.seconds[name] = 0.0
+
+    # ---------------------------------------------------------------- batches
+
+    def process(self, batch: FrameBatch, simulations: tuple[str, ...] = ()) -> Outcome:
+        """Run the operators over one batch.
+
+        Parameters
+        ----------
+        batch
+            Of one simulation; its frames follow those that this runner saw of it before.
+        simulations
+            Names of all simulations known, sorted, for the operators that ask.
+
+        Raises
+        ------
+        OperatorFailed
+            If an operator raised (and `on_error` is ``stop``). The states of operators are then
+            not to be trusted: go back to a saved one.
+        PipelineError
+            If the stream lacks an input, or no column of the name of an output came about.
+        """
+        outcome = Outcome(batch.simulation, batch.first, batch.stop)
+        current: FrameBatch | None = batch
+        if "frame" in self.scopes:
+            current = batch = self._select(batch)
+            current = self._screen(current, current.columns, outcome, "", "the input")
+        for name, operator in self._chain(batch.simulation):
+            if current is None or not len(current.offsets):
+                break
+            context = Context(self.pipeline.name, name, batch.simulation, simulations)
+            current = self._call(name, operator, current, context, outcome)
+        if current is not None and len(current.offsets):
+            outcome.batch = current
+            if "global" in self.scopes:
+                outcome.results = select_results(self.pipeline, current, list(batch.columns))
+        return outcome
+
+    def _select(self, batch: FrameBatch) -> FrameBatch:
+        inputs = self.pipeline.inputs
+        if not inputs:
+            return batch
+        for name in inputs:
+            if name not in batch.columns:
+                near = difflib.get_close_matches(name, list(batch.columns), 1)
+                hint = (
+                    f"Did you mean {near[0]!r}?"
+                    if near
+                    else f"It has: {', '.join(batch.columns) or 'none'}."
+                )
+                raise PipelineError(
+                    f"Pipeline {self.pipeline.name!r} needs the input {name!r}, which the stream "
+                    f"of {batch.simulation!r} does not have. {hint}"
+                )
+        return batch.select(inputs)
+
+    def _screen(
+        self,
+        batch: FrameBatch,
+        names: Any,
+        outcome: Outcome,
+        operator: str,
+        where: str,
+    ) -> FrameBatch:
+        kept, bad = screen(batch, names)
+        if bad:
+            outcome.quarantined += len(batch) - len(kept)
+            source = f"{self.pipeline.name}/{operator}" if operator else self.pipeline.name
+            outcome.events.append(quarantine_event(batch, bad, source, where))
+        return kept
+
+    def _call(
+        self,
+        name: str,
+        operator: Operator,
+        batch: FrameBatch,
+        context: Context,
+        outcome: Outcome,
+    ) -> FrameBatch | None:
+        began = time.perf_counter()
+        try:
+            out = operator.process(batch, context)
+        except Exception as error:
+            failure = self._failure(name, batch, error)
+            if self.on_error == "stop" or isinstance(error, PipelineError | SchemaError):
+                raise failure from error
+            out, context = self._set_aside(name, operator, batch, context, outcome, failure)
+        self.seconds[name] += time.perf_counter() - began
+        if context.commands:
+            outcome.commands += number_commands(context, batch.stop - 1)
+        if context.events:
+            outcome.events += context.events
+        if out is None or out is batch or not len(out.offsets):
+            return out
+        before = batch.columns
+        same_rows = out.offsets is batch.offsets
+        added = [
+            key
+            for key, column in out.columns.items()
+            if key not in before or (same_rows and column is not before[key])
+        ]
+        return self._screen(out, added, outcome, name, f"operator {name!r}")
+
+    # --------------------------------------------------------------- failures
+
+    def _failure(self, name: str, batch: FrameBatch, error: Exception) -> OperatorFailed:
+        said = str(error).rstrip(".")
+        kind = "" if isinstance(error, HeadraceError) else f"{type(error).__name__}: "
+        failure = OperatorFailed(
+            f"Operator {name!r} of pipeline {self.pipeline.name!r} failed on the frames "
+            f"{batch.first} to {batch.stop - 1} of {batch.simulation!r}: {kind}{said}."
+        )
+        failure.__cause__ = error
+        return failure
+
+    def _set_aside(
+        self,
+        name: str,
+        operator: Operator,
+        batch: FrameBatch,
+        context: Context,
+        outcome: Outcome,
+        failure: OperatorFailed,
+    ) -> tuple[FrameBatch | None, Context]:
+        """Do what can be done with a batch on which an operator failed."""
+        again = Context(context.pipeline, name, context.simulation, context.simulations)
+        parts: list[FrameBatch] = []
+        lost: list[int] = []
+        if operator.scope == "frame":
+            for i in range(len(batch)):
+                row = batch.take(slice(i, i + 1))
+                try:
+                    out = operator.process(row, again)
+                except Exception as error:
+                    failure = self._failure(name, row, error)
+                    lost.append(i)
+                else:
+                    if out is not None and len(out):
+                        parts.append(out)
+        else:
+            lost = list(range(len(batch)))
+        outcome.quarantined += len(lost)
+        offsets = batch.offsets[lost].tolist()
+        outcome.events.append(
+            Event(
+                "operator_failed",
+                f"{failure} {len(lost)} frames were set aside.",
+                simulation=batch.simulation,
+                source=f"{self.pipeline.name}/{name}",
+                level="error",
+                data={
+                    "count": len(lost),
+                    "offsets": offsets[:32],
+                    "steps": batch.steps[lost].tolist()[:32],
+                    "error": type(failure.__cause__).__name__,
+                },
+            )
+        )
+        return (FrameBatch.concatenate(parts) if parts else None), again
+
+    # -------------------------------------------------------------- instances
+
+    def _chain(self, simulation: str) -> list[tuple[str, Operator]]:
+        chain = self._chains.get(simulation)
+        if chain is None:
+            keyed: list[tuple[str, Operator]] = []
+            if self._has_keyed:
+                keyed = self._keyed.setdefault(simulation, self.pipeline.fresh("keyed"))
+            chain = [
+                *self._shared.get("frame", ()),
+                *keyed,
+                *self._shared.get("global", ()),
+            ]
+            self._chains[simulation] = chain
+        return chain
+
+    def finish_simulation(
+        self, simulation: str, position: int, simulations: tuple[str, ...] = ()
+    ) -> Outcome:
+        """Tell the keyed operators of one simulation that it has ended, and let go of them.
+
+        Parameters
+        ----------
+        simulation
+            Which one.
+        position
+            Offset after its last frame; what is decided now is numbered by it.
+        simulations
+            Names of all simulations known.
+        """
+        outcome = Outcome(simulation, position, position + 1)
+        self._chains.pop(simulation, None)
+        self._finish(self._keyed.pop(simulation, []), outcome, simulations)
+        return outcome
+
+    def finish(self, position: int, simulations: tuple[str, ...] = ()) -> Outcome:
+        """Tell all other operators that no more frames will come.
+
+        Parameters
+        ----------
+        position
+            A number that grows with what was analysed, such as the sum of all positions.
+        simulations
+            Names of all simulations known.
+        """
+        outcome = Outcome("", position, position + 1)
+        for scope in ("frame", "global"):
+            self._finish(self._shared.get(scope, []), outcome, simulations)
+        return outcome
+
+    def _finish(
+        self,
+        operators: list[tuple[str, Operator]],
+        outcome: Outcome,
+        simulations: tuple[str, ...],
+    ) -> None:
+        for name, operator in operators:
+            context = Context(self.pipeline.name, name, outcome.simulation, simulations)
+            try:
+                operator.finish(context)
+            except Exception as error:
+                said = str(error).rstrip(".")
+                raise OperatorFailed(
+                    f"Operator {name!r} of pipeline {self.pipeline.name!r} failed at the end of "
+                    f"{outcome.simulation or 'the run'!r}: {type(error).__name__}: {said}."
+                ) from error
+            outcome.commands += number_commands(context, outcome.first)
+            outcome.events += context.events
+
+    # ------------------------------------------------------------------ state
+
+    @property
+    def fingerprint(self) -> list[str]:
+        """Names and classes of the operators, which a saved state must fit."""
+        chosen = [pair for scope in self.scopes for pair in self.pipeline.stages()[scope]]
+        return [f"{name}={type(operator).__qualname__}" for name, operator in chosen]
+
+    def save(self) -> bytes:
+        """Return the states of all operators."""
+        state: dict[str, Any] = {"fingerprint": self.fingerprint}
+        for key, operator in self._instances():
+            state[key] = np.frombuffer(encode_state(operator.save()), np.uint8)
+        return encode_state(state)
+
+    def restore(self, data: bytes | bytearray | memoryview) -> None:
+        """Take up what `save` returned, in a runner of the same pipeline.
+
+        Raises
+        ------
+        PipelineError
+            If it belongs to another pipeline, or an operator refuses its state.
+        CorruptData
+            If the bytes are damaged.
+        """
+        state: Mapping[str, Any] = decode_state(data)
+        theirs = state.get("fingerprint")
+        if theirs != self.fingerprint:
+            raise PipelineError(
+                f"The saved state belongs to another pipeline: it has the operators "
+                f"{', '.join(theirs or ['(none)'])}, this one {', '.join(self.fingerprint)}. "
+                "Give the pipeline another name, or remove its checkpoint to begin anew."
+            )
+        self._keyed.clear()
+        self._chains.clear()
+        for key in state:
+            scope, _, rest = key.partition(" ")
+            if scope == "keyed":
+                self._chain(rest.partition(" ")[2])
+        for key, operator in self._instances():
+            name = key.split(" ")[1]
+            try:
+                operator.restore(decode_state(memoryview(state[key])))
+            except Exception as error:
+                raise PipelineError(
+                    f"Operator {name!r} of pipeline {self.pipeline.name!r} cannot take up its "
+                    f"saved state: {type(error).__name__}: {str(error).rstrip('.')}. If its "
+                    "parameters were changed, remove the checkpoint to begin anew."
+                ) from error
+
+    def _instances(self) -> list[tuple[str, Operator]]:
+        out = [
+            (f"{scope} {name}", operator)
+            for scope, operators in self._shared.items()
+            for name, operator in operators
+        ]
+        for simulation, operators in self._keyed.items():
+            out += [(f"keyed {name} {simulation}", operator) for name, operator in operators]
+        return out
