@@ -311,7 +311,9 @@ class ZmqListener(_End):
                     return None
                 # A stranger's socket may send nothing but its name.
                 if len(parts) > 1:
-                    return bytes(parts[0]), parts[1:]
+                    peer = bytes(parts[0])
+                    self._received_bytes -= len(peer)
+                    return peer, parts[1:]
 
     def send(self, peer: bytes, parts: Sequence[Buffer]) -> bool:
         """Queue one message for a peer, False if it is gone; never blocks."""
@@ -324,14 +326,29 @@ class ZmqListener(_End):
                     raise
                 self._refused += 1
                 return False
+            self._sent_bytes -= len(peer)
             return True
 
     def _release(self) -> None:
+        self._free_address()
         super()._release()
         if self._gatekeeper is not None:
             # Ends the gatekeeper's thread, and waits for what is still queued.
             self._context.term()
             self._gatekeeper.join()
+
+    def _free_address(self) -> None:
+        """Stop listening, and wait until somebody else can: ZeroMQ does it in its own time."""
+        endpoint = self._socket.getsockopt_string(zmq.LAST_ENDPOINT)
+        if not endpoint:
+            return
+        monitor = self._socket.get_monitor_socket(zmq.EVENT_CLOSED | zmq.EVENT_CLOSE_FAILED)
+        try:
+            self._socket.unbind(endpoint)
+            monitor.poll(_LINGER_MS)
+        finally:
+            self._socket.disable_monitor()
+            monitor.close()
 
     def _bind(self, target: TcpAddress | IpcAddress) -> None:
         if isinstance(target, IpcAddress):

@@ -148,7 +148,11 @@ def test_a_probe_is_recognised_until_it_is_removed(tmp_path: Path) -> None:
 
 def test_a_probe_is_recognised_in_another_process(tmp_path: Path) -> None:
     probe = NodeProbe.create(tmp_path)
-    code = "import sys; from bridge.staging import rendezvous as r; print(r.shares_node(*sys.argv[1:]))"
+    code = (
+        "import sys\n"
+        "from bridge.staging.rendezvous import shares_node\n"
+        "print(shares_node(*sys.argv[1:]))"
+    )
     command = [sys.executable, "-c", code, str(probe.path), probe.nonce]
     assert subprocess.run(command, capture_output=True, check=True).stdout == b"True\n"
 
