@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -141,7 +142,10 @@ class Space:
         return True
 
     def _flat(self, batch: FrameBatch, name: str) -> Floats:
-        flat = batch[name].reshape(len(batch), -1).astype(np.float64, copy=False)
+        column = batch[name]
+        # Spelt out, because -1 cannot be told from a batch without rows.
+        flat = column.reshape(len(batch), math.prod(column.shape[1:]))
+        flat = flat.astype(np.float64, copy=False)
         if not np.isfinite(flat).all():
             row = int(np.flatnonzero(~np.isfinite(flat).all(axis=1))[0])
             raise SchemaError(

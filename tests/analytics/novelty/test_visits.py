@@ -6,7 +6,9 @@ from collections import Counter
 
 import numpy as np
 
-from analytics.novelty import VisitCounts, project
+from analytics.novelty import LocalOutlier, VisitCounts, project
+from analytics.policies import RestartRare, StopAtTarget
+from bridge.pipeline import Context
 from bridge.testing.operators import random_stream, run_operator
 from tests.analytics.novelty.learned import learned_stream
 
@@ -46,3 +48,16 @@ def test_frames_that_were_forgotten_do_not_count() -> None:
     positive = np.concatenate([b["x"] for b in stream]) >= 0
     for row in range(len(visits)):
         assert visits[row] == (positive[max(0, row - 24) : row + 1] == positive[row]).sum()
+
+
+def test_no_frames_are_no_trouble() -> None:
+    batch = learned_stream()[0].take(slice(0, 0))
+    for operator in (
+        VisitCounts(input="y", features="features"),
+        LocalOutlier(input="features"),
+        RestartRare(input="y", features="features"),
+        StopAtTarget(column="y", lower=0.0),
+    ):
+        out = operator.process(batch, Context())
+        assert out is not None
+        assert len(out) == 0
