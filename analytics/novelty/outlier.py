@@ -64,7 +64,7 @@ class LocalOutlier(GlobalOperator):
         input: str,
         features: str = "",
         neighbours: int = 20,
-        memory: int = 2_000,
+        memory: int = 1_000,
         minimum: int = 200,
         update_every: int = 500,
         retention: Retention = "reservoir",
