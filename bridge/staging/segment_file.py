@@ -8,10 +8,12 @@ nothing for those who have it mapped.
 
 from __future__ import annotations
 
+import errno
 import mmap
 import os
 import re
 import stat
+import sys
 from pathlib import Path
 
 from bridge.errors import CorruptSegment
@@ -100,6 +102,8 @@ def map_segment(path: str | Path, size: int, *, write: bool) -> memoryview:
             "lies on another node."
         ) from error
     except OSError as error:
+        if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
+            raise
         raise CorruptSegment(
             f"The segment file {path} cannot be opened and is not mapped: {error.strerror}."
         ) from error
@@ -114,12 +118,12 @@ def map_segment(path: str | Path, size: int, *, write: bool) -> memoryview:
             )
         # On a disk populating would read, and make dirty, what nobody has asked for yet.
         populate = mmap.MAP_POPULATE if write and is_in_memory(descriptor) else 0
-        mapping = mmap.mmap(
-            descriptor,
-            size,
-            flags=mmap.MAP_SHARED | populate,
-            prot=mmap.PROT_READ | (mmap.PROT_WRITE if write else 0),
-        )
+        flags = mmap.MAP_SHARED | populate
+        protection = mmap.PROT_READ | (mmap.PROT_WRITE if write else 0)
+        if sys.version_info >= (3, 13):
+            mapping = mmap.mmap(descriptor, size, flags=flags, prot=protection, trackfd=False)
+        else:
+            mapping = mmap.mmap(descriptor, size, flags=flags, prot=protection)
     finally:
         os.close(descriptor)
     return memoryview(mapping)

@@ -13,7 +13,7 @@ __all__ = ["SegmentMap"]
 class SegmentMap:
     """The mappings that a client keeps, least recently used forgotten first.
 
-    One thread at a time may use a map. Each mapping holds one file descriptor.
+    One thread at a time may use a map. Before Python 3.13 each mapping holds a file descriptor.
 
     Parameters
     ----------
