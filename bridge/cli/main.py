@@ -1,0 +1,115 @@
+"""The command line: finds the verb, and turns errors into sentences and exit codes.
+
+Exit codes are 0 (done), 1 (failed) and 2 (wrong usage or configuration).
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import os
+import sys
+from collections.abc import Sequence
+from importlib import metadata
+from typing import Protocol
+
+from bridge.errors import ConfigError, HeadraceError, MissingExtra
+
+__all__ = ["FAILED", "OK", "USAGE", "VERBS", "main"]
+
+OK, FAILED, USAGE = 0, 1, 2
+
+VERBS: dict[str, str] = {
+    "run": "start simulations, analyse and steer them, and write a report",
+    "report": "draw the plots of finished runs again, and compare runs",
+    "inspect": "show the ledger of decisions and the state of the topics",
+    "replay": "stream a trajectory file, or re-read what a run recorded",
+    "stage": "run a stager in the foreground",
+    "keys": "make key files for encrypted connections",
+    "doctor": "say what is installed, what is missing, and how to get it",
+}
+"""Verb to what it does; the module ``bridge.cli.<verb>`` carries it out."""
+
+
+class Verb(Protocol):
+    """What the module of a verb has."""
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        """Declare the arguments."""
+        ...
+
+    def execute(self, arguments: argparse.Namespace) -> int:
+        """Do it, and return the exit code."""
+        ...
+
+
+def _load(verb: str) -> Verb:
+    module: Verb = importlib.import_module(f"bridge.cli.{verb}")
+    return module
+
+
+def _version() -> str:
+    try:
+        return metadata.version("headrace")
+    except metadata.PackageNotFoundError:
+        return "unknown"
+
+
+def _make_parser(verb: str | None) -> argparse.ArgumentParser:
+    """Return the parser; only the verb that is asked for is imported."""
+    parser = argparse.ArgumentParser(
+        prog="headrace",
+        description="Stream running simulations into online analysis, and steer them by it.",
+        epilog="headrace VERB --help tells more about a verb.",
+    )
+    parser.add_argument("--version", action="version", version=f"headrace {_version()}")
+    verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
+    for name, text in VERBS.items():
+        child = verbs.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+        if name == verb:
+            _load(name).add_arguments(child)
+            child.add_argument(
+                "--json", action="store_true", help="write one JSON document to standard output"
+            )
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Parameters
+    ----------
+    arguments
+        Without the program's name; those of the process by default.
+
+    Returns
+    -------
+    int
+        Exit code.
+    """
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    verb = next((word for word in given if word in VERBS), None)
+    try:
+        parsed = _make_parser(verb).parse_args(given)
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else USAGE
+    try:
+        return _load(parsed.verb).execute(parsed)
+    except HeadraceError as error:
+        code = USAGE if isinstance(error, ConfigError | MissingExtra) else FAILED
+        return _tell(error, code, as_json=parsed.json)
+    except KeyboardInterrupt:
+        print("Interrupted.", file=sys.stderr)
+        return FAILED
+    except BrokenPipeError:
+        # Whoever read our output has gone; what is still buffered must not raise again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+
+
+def _tell(error: HeadraceError, code: int, *, as_json: bool) -> int:
+    print(f"headrace: {error}", file=sys.stderr)
+    if as_json:
+        print(json.dumps({"error": type(error).__name__, "message": str(error)}))
+    return code

@@ -1,0 +1,97 @@
+"""``headrace stage``: a stager in the foreground."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import FrameType
+
+from bridge.config import parse_bytes
+from bridge.errors import ConfigError
+from bridge.runs.keyfiles import stager_keys
+from bridge.staging.messages import StreamOptions
+from bridge.staging.rendezvous import publish, withdraw
+from bridge.staging.stager import Stager
+
+__all__ = ["add_arguments", "execute"]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.description = (
+        "Run a stager until Ctrl-C. Simulations and engines find it by its address, by the "
+        "environment variable HEADRACE_STAGER, or by the run directory."
+    )
+    parser.add_argument(
+        "--address", default="tcp://127.0.0.1:0", help="where to listen (default %(default)s)"
+    )
+    parser.add_argument("--run-directory", type=Path, help="write stager.json there")
+    parser.add_argument("--directory", type=Path, help="folder of the topics (default: in memory)")
+    parser.add_argument(
+        "--durable", action="store_true", help="keep the topics in --directory when it ends"
+    )
+    parser.add_argument("--limit", default="4 GiB", help="bytes of all topics (%(default)s)")
+    parser.add_argument("--capacity", default="256 MiB", help="bytes of a topic (%(default)s)")
+    parser.add_argument("--keys", default="", help="folder made by headrace keys")
+
+
+@contextlib.contextmanager
+def _signals() -> Iterator[Callable[[], bool]]:
+    """Give a function that tells whether SIGINT or SIGTERM has come.
+
+    The service asks it between two messages, so that no signal cuts into the writing of one.
+    """
+    came: list[int] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        came.append(number)
+
+    before = {n: signal.signal(n, note) for n in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: bool(came)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def execute(arguments: argparse.Namespace) -> int:
+    """Serve until a signal comes."""
+    if arguments.durable and arguments.directory is None:
+        raise ConfigError("--durable needs --directory, which says where to keep the topics.")
+    keys, allowed = stager_keys(arguments.keys)
+    stager = Stager(
+        arguments.address,
+        directory=arguments.directory,
+        durable=arguments.durable,
+        limit=parse_bytes(arguments.limit),
+        options=StreamOptions(capacity=parse_bytes(arguments.capacity)),
+        keys=keys,
+        allowed=allowed,
+    )
+    with _signals() as told_to_end:
+        facts = {
+            "address": stager.address,
+            "directory": str(stager.directory),
+            "durable": stager.durable,
+            "encrypted": keys is not None,
+        }
+        if arguments.json:
+            print(json.dumps(facts), flush=True)
+        else:
+            print(f"The stager listens at {stager.address}; Ctrl-C ends it.", flush=True)
+        if arguments.run_directory is not None:
+            publish(
+                arguments.run_directory, stager.address, public_key=keys.public if keys else ""
+            )
+        try:
+            stager.serve(until=told_to_end)
+        finally:
+            if arguments.run_directory is not None:
+                withdraw(arguments.run_directory, stager.address)
+    print("The stager has ended.", file=sys.stderr)
+    return 0

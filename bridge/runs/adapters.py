@@ -1,0 +1,86 @@
+"""Adapters found by entry point: what a run asks of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import msgspec
+
+from bridge.config import find_entry_point
+from bridge.errors import ConfigError
+from bridge.staging.messages import StreamOptions
+
+__all__ = ["ADAPTERS", "Adapter", "Connection", "load_adapter"]
+
+ADAPTERS = "headrace.adapters"
+"""Entry-point group in which adapters are found."""
+
+
+class Connection(msgspec.Struct, frozen=True, kw_only=True):
+    """How a member reaches staging: what adapters read of it is described in `sim_adapters.member`.
+
+    Attributes
+    ----------
+    address
+        Address of the stager.
+    keys
+        Key file; empty without encryption.
+    timeout
+        Time limit in seconds for everything that waits for the stager.
+    options
+        How the stager keeps the streams.
+    """
+
+    address: str
+    keys: str = ""
+    timeout: float = 10.0
+    options: StreamOptions = StreamOptions()
+
+
+class Adapter(Protocol):
+    """A kind of simulation; `sim_adapters.member.Adapter` describes it for those who write one."""
+
+    def members(self) -> Sequence[str]:
+        """Return the names of the members; each runs in a process of its own."""
+        ...
+
+    def simulations(self, member: str) -> Sequence[str]:
+        """Return the names of the streams that a member writes."""
+        ...
+
+    def run(self, member: str, connection: Any, *, seed: int, resume: bool) -> None:
+        """Run a member until it reached its end or was stopped."""
+        ...
+
+
+def load_adapter(table: Mapping[str, Any], base: Path, where: str) -> Adapter:
+    """Make the adapter of a ``[simulation]`` table.
+
+    Parameters
+    ----------
+    table
+        With the key ``adapter``: a short name, or ``module:class``.
+    base
+        Folder that relative paths begin at.
+    where
+        The file, for messages.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such adapter, or it refuses the table.
+    MissingExtra
+        If the simulation code is not installed.
+    """
+    place = f"{where}, [simulation]"
+    factory = find_entry_point(ADAPTERS, table["adapter"], place)
+    given = {key: value for key, value in table.items() if key != "adapter"}
+    try:
+        adapter: Adapter = factory.from_table(given, base)
+    except ConfigError as error:
+        raise ConfigError(f"{place}: {error}") from error
+    if not adapter.members():
+        raise ConfigError(f"{place}: there is nobody to simulate; give at least one member.")
+    return adapter

@@ -1,0 +1,324 @@
+"""The file ``run.toml`` as typed objects: what runs, what is limited, what the report shows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from bridge.config import parse_bytes, parse_duration, read_toml, to_struct
+from bridge.errors import ConfigError, HeadraceError
+from bridge.runs.quantities import parse_simulated_time
+from bridge.schema import check_name
+
+__all__ = [
+    "ControlTable",
+    "MapTable",
+    "PipelineTable",
+    "ReferenceTable",
+    "ReportTable",
+    "RestartsTable",
+    "RunConfiguration",
+    "RunTable",
+    "StagingTable",
+    "load_run",
+]
+
+
+class RestartsTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How often each kind of process is started again after a failure.
+
+    Attributes
+    ----------
+    member, engine, stager
+        Restarts of one process in one run. A stager that is not durable has lost its topics with
+        its process and is never started again.
+    """
+
+    member: int = 3
+    engine: int = 3
+    stager: int = 3
+
+
+class RunTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What is true for the run as a whole.
+
+    Attributes
+    ----------
+    name
+        Name of the run.
+    output
+        Folder of the run, from the working directory; empty for ``runs/<name>`` or, where that is
+        taken, ``runs/<name>-2`` and so on.
+    seed
+        All random numbers of the run come from it.
+    max_time
+        Limit on the simulated time over all members, such as ``"10 ns"``; empty for none.
+    max_wall_time
+        Limit on the duration of the run; empty for none.
+    drain
+        How long the processes may take to end once they are told to.
+    when_member_fails
+        What to do when a member has used up its restarts: ``stop`` the run, or ``go_on`` with the
+        others. The run counts as failed either way.
+    restarts
+        See `RestartsTable`.
+    """
+
+    name: str
+    output: str = ""
+    seed: int = 0
+    max_time: str = ""
+    max_wall_time: str = ""
+    drain: str = "30 s"
+    when_member_fails: Literal["stop", "go_on"] = "stop"
+    restarts: RestartsTable = RestartsTable()
+
+    def __post_init__(self) -> None:
+        check_name(self.name, "run")
+        if self.seed < 0:
+            raise ConfigError(f"The seed must not be negative; it is {self.seed}.")
+        parse_duration(self.drain)
+        if self.max_wall_time:
+            parse_duration(self.max_wall_time)
+        if self.max_time:
+            parse_simulated_time(self.max_time)
+
+
+class StagingTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where frames go.
+
+    Attributes
+    ----------
+    address
+        Where the stager listens; port 0 for any free one.
+    capacity
+        Bytes that the stream of one simulation may hold.
+    limit
+        Bytes of all streams together.
+    when_full
+        What a full stream does.
+    durable
+        Keep the topics on disk, in the run's folder, so that the run outlives its stager.
+    keys
+        Folder of key files made by ``headrace keys``; empty for none.
+    """
+
+    address: str = "tcp://127.0.0.1:0"
+    capacity: str | int = "64 MiB"
+    limit: str | int = "2 GiB"
+    when_full: Literal["block", "drop_oldest", "drop_newest", "latest"] = "block"
+    durable: bool = False
+    keys: str = ""
+
+    def __post_init__(self) -> None:
+        if parse_bytes(self.capacity) < 1 or parse_bytes(self.limit) < 1:
+            raise ConfigError("The keys 'capacity' and 'limit' must be at least one byte.")
+
+
+class PipelineTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The operators, in the order in which they are applied.
+
+    Attributes
+    ----------
+    name
+        Name of the pipeline.
+    operators
+        One table each: ``use`` (short name, or ``module:Class``), ``name`` (the short name where
+        it is left out), and the operator's parameters.
+    inputs, outputs
+        Variables to read, and columns to publish; empty for all.
+    checkpoint_every
+        Time between checkpoints.
+    """
+
+    name: str = "pipeline"
+    operators: tuple[dict[str, Any], ...] = ()
+    inputs: tuple[str, ...] = ()
+    outputs: tuple[str, ...] = ()
+    checkpoint_every: str = "1 s"
+
+    def __post_init__(self) -> None:
+        parse_duration(self.checkpoint_every)
+        for number, table in enumerate(self.operators, 1):
+            if not isinstance(table.get("use"), str):
+                raise ConfigError(
+                    f"Operator {number} lacks the key 'use', which says what it is: a registered "
+                    "short name, or \"module:Class\"."
+                )
+
+
+class ControlTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What ``--control NAME`` changes, so that a run can be held against its control.
+
+    Attributes
+    ----------
+    remove
+        Names of operators to leave out.
+    set
+        Name of an operator to the parameters that it gets instead.
+    description
+        For people.
+    """
+
+    remove: tuple[str, ...] = ()
+    set: dict[str, dict[str, Any]] = {}
+    description: str = ""
+
+
+class MapTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A plot of two columns of the results against each other.
+
+    Attributes
+    ----------
+    name
+        Name of the file, without its ending.
+    x, y
+        Columns, such as ``"tica[0]"``.
+    labels
+        Of the two axes.
+    degrees
+        The columns are in radians and are shown in degrees, from -180 to 180.
+    colour
+        ``density`` (how often each place was visited) or ``time`` (when).
+    restarts
+        Mark the frames from which walkers were restarted.
+    version
+        Column whose value 0 means that `x` and `y` do not count yet; empty for none.
+    target_x, target_y
+        Bounds of the target, to be shaded; empty for none.
+    title
+        Above the plot.
+    """
+
+    name: str
+    x: str
+    y: str
+    labels: tuple[str, str] | None = None
+    degrees: bool = False
+    colour: Literal["density", "time"] = "density"
+    restarts: bool = False
+    version: str = ""
+    target_x: tuple[float, float] | None = None
+    target_y: tuple[float, float] | None = None
+    title: str = ""
+
+    def __post_init__(self) -> None:
+        check_name(self.name, "plot")
+
+
+class ReferenceTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A figure to hold the run against: the mean simulated time to the event, measured elsewhere.
+
+    Attributes
+    ----------
+    name
+        What was measured.
+    value, low, high
+        Mean, and its 95 % confidence interval.
+    unit
+        Unit of the three.
+    source
+        Where the figure is from.
+    """
+
+    name: str
+    value: float
+    low: float | None = None
+    high: float | None = None
+    unit: str = ""
+    source: str = ""
+
+
+class ReportTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What the report shows.
+
+    Attributes
+    ----------
+    event
+        Kind of the event that the run waits for.
+    maps
+        Plots of two columns.
+    references
+        Figures to hold the time to the event against.
+    max_points
+        Frames in a plot at most, over all members; more are thinned out evenly.
+    """
+
+    event: str = "target_reached"
+    maps: tuple[MapTable, ...] = ()
+    references: tuple[ReferenceTable, ...] = ()
+    max_points: int = 50_000
+
+
+class RunConfiguration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A whole ``run.toml``.
+
+    Attributes
+    ----------
+    run, staging, pipeline, report
+        See the tables.
+    simulation
+        ``adapter``, and the keys of that adapter.
+    steering
+        Rules of the guard.
+    control
+        Name to `ControlTable`.
+    """
+
+    run: RunTable
+    simulation: dict[str, Any]
+    staging: StagingTable = StagingTable()
+    pipeline: PipelineTable = PipelineTable()
+    steering: dict[str, Any] = {}
+    control: dict[str, ControlTable] = {}
+    report: ReportTable = ReportTable()
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.simulation.get("adapter"), str):
+            raise ConfigError("[simulation] lacks the key 'adapter', which says what is simulated.")
+
+
+def load_run(path: Path) -> RunConfiguration:
+    """Read a ``run.toml``.
+
+    Raises
+    ------
+    ConfigError
+        If it cannot be read, has an unknown key or a wrong value; the message names both the
+        place and the nearest known key.
+    """
+    table = read_toml(path)
+    for name in ("run", "simulation"):
+        if not isinstance(table.get(name), Mapping):
+            raise ConfigError(f"{path} lacks the table [{name}].")
+    try:
+        _check_lists(table, path)
+        return to_struct(RunConfiguration, table, str(path))
+    except ConfigError:
+        raise
+    except HeadraceError as error:
+        raise ConfigError(f"{path}: {error}") from error
+
+
+def _check_lists(table: Mapping[str, Any], path: Path) -> None:
+    """Check tables within lists and maps, where `to_struct` does not look for the nearest key."""
+    report = table.get("report", {})
+    kinds: dict[str, type[msgspec.Struct]] = {"maps": MapTable, "references": ReferenceTable}
+    for key, kind in kinds.items():
+        for number, entry in enumerate(_entries(report, key), 1):
+            to_struct(kind, entry, f"{path}, [[report.{key}]] number {number}")
+    controls = table.get("control", {})
+    if isinstance(controls, Mapping):
+        for name, entry in controls.items():
+            if isinstance(entry, Mapping):
+                to_struct(ControlTable, entry, f"{path}, [control.{name}]")
+
+
+def _entries(table: Any, key: str) -> list[Mapping[str, Any]]:
+    entries = table.get(key, []) if isinstance(table, Mapping) else []
+    if not isinstance(entries, list):
+        return []
+    return [entry for entry in entries if isinstance(entry, Mapping)]

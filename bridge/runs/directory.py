@@ -1,0 +1,144 @@
+"""The folder of a run: what lies where in it, and when it may be written into."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any, Literal
+
+from bridge.errors import ConfigError
+
+__all__ = ["RunDirectory", "free_directory", "write_json"]
+
+_MARK = "resolved.json"
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a JSON file whole or not at all: readers never see half of it."""
+    beside = path.with_name(path.name + ".part")
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+    beside.write_text(text + "\n", encoding="utf-8")
+    os.replace(beside, path)
+
+
+def free_directory(base: Path) -> Path:
+    """Return `base`, or where that is taken ``base-2``, ``base-3`` and so on."""
+    number, path = 1, base
+    while path.exists() and any(path.iterdir()):
+        number += 1
+        path = base.with_name(f"{base.name}-{number}")
+    return path
+
+
+class RunDirectory:
+    """Names of the files of a run.
+
+    Parameters
+    ----------
+    path
+        The folder; made by `prepare`.
+
+    Attributes
+    ----------
+    path
+        Absolute.
+    configuration
+        Copy of the run.toml.
+    resolved
+        The configuration as it was run, with everything that the command line changed.
+    report, ledger
+        What is written at the end: figures, and decisions one JSON object a line.
+    logs, plots, topics, checkpoint
+        Folders; `topics` is there only if the topics are durable.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path.absolute()
+        self.configuration = self.path / "run.toml"
+        self.resolved = self.path / _MARK
+        self.report = self.path / "report.json"
+        self.ledger = self.path / "ledger.jsonl"
+        self.events = self.path / "events.jsonl"
+        self.results = self.path / "results.npz"
+        self.logs = self.path / "logs"
+        self.plots = self.path / "plots"
+        self.topics = self.path / "topics"
+        self.checkpoint = self.path / "checkpoint" / "engine.checkpoint"
+
+    def __repr__(self) -> str:
+        return f"<RunDirectory {self.path}>"
+
+    def log(self, process: str) -> Path:
+        """Return the log file of a process."""
+        return self.logs / f"{process}.log"
+
+    def prepare(self, existing: Literal["refuse", "overwrite", "resume"] = "refuse") -> None:
+        """Make the folder, or take up the one that is there.
+
+        Raises
+        ------
+        ConfigError
+            If it is not empty and `existing` does not say what to do; if it is to be overwritten
+            and is not the folder of a run; if it is to be resumed and cannot be.
+        """
+        full = self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir()))
+        if existing == "resume":
+            if not self.resolved.is_file():
+                raise ConfigError(f"{self.path} has no {_MARK}: there is no run to resume in it.")
+            if not self.topics.is_dir():
+                raise ConfigError(
+                    f"The run in {self.path} kept its topics in memory, so they ended with it. "
+                    "Only a run with durable = true in [staging] can be resumed."
+                )
+        elif full and existing == "refuse":
+            raise ConfigError(
+                f"{self.path} exists and is not empty. Name another folder with --output, or say "
+                "--overwrite to begin anew, or --resume to go on."
+            )
+        elif full:
+            self._clear()
+        try:
+            for folder in (self.logs, self.checkpoint.parent):
+                folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(f"Cannot make the folder {self.path}: {error.strerror}.") from error
+
+    def read_resolved(self) -> dict[str, Any]:
+        """Return what was run.
+
+        Raises
+        ------
+        ConfigError
+            If this is not the folder of a run.
+        """
+        return self.read_json(self.resolved)
+
+    def read_json(self, path: Path) -> dict[str, Any]:
+        """Return one of the run's JSON files.
+
+        Raises
+        ------
+        ConfigError
+            If it is not there or cannot be read.
+        """
+        try:
+            value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise ConfigError(
+                f"{self.path} is not the folder of a run: cannot read {path.name}: "
+                f"{error.strerror}."
+            ) from error
+        except ValueError as error:
+            raise ConfigError(f"{path} is damaged: {error}.") from error
+        return value
+
+    def _clear(self) -> None:
+        """Remove what a run left. Anything that no run writes is a reason to remove nothing."""
+        if not self.resolved.is_file():
+            raise ConfigError(
+                f"{self.path} is not the folder of a run (it has no {_MARK}); it is left as it is. "
+                "Name another folder with --output."
+            )
+        shutil.rmtree(self.path)

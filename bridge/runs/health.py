@@ -1,0 +1,186 @@
+"""What is installed on this machine, and what each part of Headrace needs."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import shutil
+import socket
+import sys
+from collections.abc import Sequence
+from importlib import metadata
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+__all__ = ["PARTS", "Finding", "Part", "examine"]
+
+State = Literal["ok", "missing", "warning", "error"]
+
+RAM_WANTED = 1 << 30
+"""Bytes that /dev/shm should have free; containers often give it 64 MB."""
+
+
+class Part(msgspec.Struct, frozen=True):
+    """Something that needs packages of its own.
+
+    Attributes
+    ----------
+    name
+        What it is.
+    extra
+        The extra that brings the packages.
+    packages
+        Import name and distribution of each.
+    """
+
+    name: str
+    extra: str
+    packages: tuple[tuple[str, str], ...]
+
+
+PARTS: tuple[Part, ...] = (
+    Part("adapter openmm", "openmm", (("openmm", "openmm"),)),
+    Part("adapter replay", "mdanalysis", (("MDAnalysis", "MDAnalysis"),)),
+    Part("operators of novelty", "analysis", (("sklearn", "scikit-learn"), ("scipy", "scipy"))),
+    Part("plots of the report", "report", (("matplotlib", "matplotlib"),)),
+    Part(
+        "example adk_replay",
+        "test",
+        (("MDAnalysis", "MDAnalysis"), ("MDAnalysisTests", "MDAnalysisTests")),
+    ),
+)
+
+_CORE = (
+    ("numpy", "numpy"),
+    ("zmq", "pyzmq"),
+    ("msgspec", "msgspec"),
+    ("xxhash", "xxhash"),
+    ("rich", "rich"),
+)
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """One line of the doctor's.
+
+    Attributes
+    ----------
+    subject
+        What was looked at.
+    state
+        ``error`` keeps Headrace from working; ``missing`` keeps the subject from it.
+    found
+        What was found.
+    advice
+        What to do about it; a command where there is one.
+    """
+
+    subject: str
+    state: State
+    found: str
+    advice: str = ""
+
+
+def examine() -> list[Finding]:
+    """Look at everything; writes nothing but a free port's number into the kernel's tables."""
+    return [
+        _python(),
+        *(_core(name, distribution) for name, distribution in _CORE),
+        *(_part(part) for part in PARTS),
+        *_entry_points(),
+        _ram(),
+        _port(),
+        _cores(),
+    ]
+
+
+def _version(distribution: str) -> str:
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return "of unknown version"
+
+
+def _is_there(package: str) -> bool:
+    """Tell whether a package can be found, without importing it."""
+    try:
+        return find_spec(package) is not None
+    except (ImportError, ValueError):
+        return False
+
+
+def _python() -> Finding:
+    found = f"{platform.python_version()} at {sys.executable}"
+    if sys.version_info < (3, 11):
+        return Finding("Python", "error", found, "Headrace needs Python 3.11 or newer.")
+    return Finding("Python", "ok", found)
+
+
+def _core(package: str, distribution: str) -> Finding:
+    if _is_there(package):
+        return Finding(distribution, "ok", _version(distribution))
+    return Finding(distribution, "error", "not installed", "pip install headrace")
+
+
+def _part(part: Part) -> Finding:
+    missing = [d for package, d in part.packages if not _is_there(package)]
+    if missing:
+        return Finding(
+            part.name,
+            "missing",
+            f"{', '.join(missing)} not installed",
+            f"pip install 'headrace[{part.extra}]'",
+        )
+    found = ", ".join(f"{d} {_version(d)}" for _, d in part.packages)
+    return Finding(part.name, "ok", found)
+
+
+def _entry_points() -> list[Finding]:
+    findings = []
+    for group in ("headrace.operators", "headrace.adapters"):
+        what = group.partition(".")[2]
+        names = sorted(point.name for point in metadata.entry_points(group=group))
+        if names:
+            findings.append(Finding(what, "ok", ", ".join(names)))
+        else:
+            findings.append(
+                Finding(what, "error", "none registered", "pip install --force-reinstall headrace")
+            )
+    return findings
+
+
+def _ram(path: Path = Path("/dev/shm")) -> Finding:
+    subject = f"space in {path}"
+    if not path.is_dir():
+        advice = "Streams are kept in the folder for temporary files, which may be slower."
+        return Finding(subject, "warning", "there is no such folder", advice)
+    free = shutil.disk_usage(path).free
+    found = f"{free / 2**30:.1f} GiB free"
+    if free < RAM_WANTED:
+        advice = "Give the container more (docker run --shm-size=4g), or lower [staging] limit."
+        return Finding(subject, "warning", found, advice)
+    return Finding(subject, "ok", found)
+
+
+def _port() -> Finding:
+    try:
+        with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as server:
+            port = server.getsockname()[1]
+    except OSError as error:
+        return Finding(
+            "loopback ports",
+            "error",
+            f"cannot listen on 127.0.0.1: {error.strerror}",
+            "Use an address such as ipc:///tmp/headrace.sock.",
+        )
+    return Finding("loopback ports", "ok", f"free ones can be had, such as {port}")
+
+
+def _cores() -> Finding:
+    cores: Sequence[int] | set[int] = range(os.cpu_count() or 1)
+    with contextlib.suppress(AttributeError):
+        cores = os.sched_getaffinity(0)
+    return Finding("processor cores", "ok", str(len(cores)))

@@ -1,0 +1,361 @@
+"""The life of a run as a state machine without I/O: what to start, stop and kill, and when.
+
+A run goes through these phases::
+
+    starting   the stager is started; it has to be listening
+    running    the engine and the members run
+    draining   the members were told to end
+    finishing  no member is left; the engine reads what is there, to the end
+    reporting  everything has ended but the stager, from which the report is read
+    closing    the stager was told to end
+    ended
+
+Whoever drives it tells what happened (`ready`, `exited`, `stop`, `interrupt`, `reported`, and
+`tick` now and then) and carries out the actions that come back, in their order. Times are seconds
+of a monotonic clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from bridge.runs.configuration import RestartsTable
+from bridge.runs.processes import describe_exit
+
+__all__ = ["ENGINE", "STAGER", "Action", "Outcome", "Phase", "Supervisor"]
+
+Phase = Literal["starting", "running", "draining", "finishing", "reporting", "closing", "ended"]
+Outcome = Literal["finished", "target_reached", "limit_reached", "interrupted", "failed"]
+
+STAGER = "stager"
+ENGINE = "engine"
+
+USAGE = 2
+"""Exit code of a process whose configuration is to blame: starting it again is of no use."""
+
+BACKOFF = (0.0, 0.5, 2.0, 5.0)
+"""Seconds before the first, second... restart of a process; the last one for all later ones."""
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """Something to do.
+
+    Attributes
+    ----------
+    kind
+        Start a process, tell it to end in good order, or kill it; write the report; tell people.
+    process
+        Which process; empty for a report, and where it concerns the run.
+    message
+        What to tell.
+    level
+        How grave that is.
+    """
+
+    kind: Literal["start", "stop", "kill", "report", "tell"]
+    process: str = ""
+    message: str = ""
+    level: Literal["info", "warning", "error"] = "info"
+
+
+@dataclass(slots=True)
+class _Child:
+    """What is known of one process."""
+
+    state: Literal["idle", "running", "ended", "failed"] = "idle"
+    restarts: int = 0
+    start_at: float | None = None
+
+
+@dataclass(slots=True)
+class Supervisor:
+    """Decides over the processes of one run.
+
+    Parameters
+    ----------
+    members
+        Names of the member processes.
+    restarts
+        How often each may be started again.
+    durable
+        The topics outlive the stager's process.
+    when_member_fails
+        ``stop`` the run or ``go_on``, once a member has used up its restarts.
+    drain
+        Seconds that members, and then the engine, have to end once they are told to.
+    start
+        Seconds that the stager has to be listening.
+    """
+
+    members: Sequence[str]
+    restarts: RestartsTable = field(default_factory=RestartsTable)
+    durable: bool = False
+    when_member_fails: Literal["stop", "go_on"] = "stop"
+    drain: float = 30.0
+    start: float = 30.0
+
+    phase: Phase = "starting"
+    outcome: Outcome = "finished"
+    reason: str = ""
+    failures: list[str] = field(default_factory=list)
+    _children: dict[str, _Child] = field(default_factory=dict)
+    _deadline: float | None = None
+    _interrupts: int = 0
+    _listening: bool = False
+
+    def begin(self, now: float) -> list[Action]:
+        """Begin: start the stager."""
+        self._children = {name: _Child() for name in (STAGER, ENGINE, *self.members)}
+        self._deadline = now + self.start
+        return [self._start(STAGER)]
+
+    def ready(self, now: float) -> list[Action]:
+        """The stager is listening, for the first time or again."""
+        self._listening = True
+        if self.phase != "starting":
+            return []
+        self.phase, self._deadline = "running", None
+        return [self._start(ENGINE), *(self._start(name) for name in self.members)]
+
+    def exited(self, name: str, code: int, now: float) -> list[Action]:
+        """A process has ended."""
+        child = self._children[name]
+        well = code == 0
+        child.state = "ended" if well else "failed"
+        if name == STAGER:
+            return self._stager_exited(child, code, now)
+        if name == ENGINE:
+            return self._engine_exited(child, code, now)
+        return self._member_exited(name, child, code, now)
+
+    def stop(self, outcome: Outcome, reason: str, now: float) -> list[Action]:
+        """End the run in good order: a limit or the target was reached, or somebody asked to."""
+        if self.phase == "starting":
+            self._conclude(outcome, reason)
+            return self._close(now)
+        if self.phase != "running":
+            return []
+        self._conclude(outcome, reason)
+        self.phase, self._deadline = "draining", now + self.drain
+        actions = [Action("tell", message=f"{reason} Ending the run in good order.")]
+        for name in self.members:
+            self._children[name].start_at = None
+        actions += [Action("stop", name) for name in self._running(self.members)]
+        return actions + self._move_on(now)
+
+    def target_reached(self, reason: str, now: float) -> list[Action]:
+        """Note that the target was reached; members end by the commands that policies send."""
+        if self.phase == "running" and self.outcome == "finished":
+            self._conclude("target_reached", reason)
+            # Whoever the command does not reach is told by other means.
+            self._deadline = now + self.drain
+        return []
+
+    def interrupt(self, now: float) -> list[Action]:
+        """Somebody pressed Ctrl-C: once to end in good order, twice to end at once."""
+        self._interrupts += 1
+        if self._interrupts == 1 and self.phase in ("starting", "running"):
+            return self.stop("interrupted", "Interrupted.", now)
+        if self._interrupts == 1:
+            return [
+                Action("tell", message=f"The run is ending already; waiting {self.waiting_for}.")
+            ]
+        self._conclude("interrupted", "Interrupted twice.")
+        self.phase, self._deadline = "ended", None
+        return [Action("kill", name) for name in self._running(self._children)]
+
+    def reported(self, now: float) -> list[Action]:
+        """The report is written, or could not be."""
+        return self._close(now) if self.phase == "reporting" else []
+
+    def tick(self, now: float) -> list[Action]:
+        """Let time pass: restarts that are due, and time limits."""
+        actions = []
+        for name, child in self._children.items():
+            if child.start_at is not None and now >= child.start_at:
+                child.start_at = None
+                actions.append(self._start(name))
+                if name == ENGINE and self.phase == "finishing":
+                    actions.append(Action("stop", name))
+        if self._deadline is None or now < self._deadline:
+            return actions
+        self._deadline = None
+        return actions + self._expire(now)
+
+    @property
+    def waiting_for(self) -> str:
+        """What the run waits for, as the end of "waiting …"."""
+        running = self._running(self._children)
+        names = ", ".join(n for n in running if n in self.members)
+        return {
+            "starting": f"up to {self.start:g} s for the stager to listen",
+            "running": "for the members to finish",
+            "draining": f"up to {self.drain:g} s for {names or 'the members'} to end",
+            "finishing": f"up to {self.drain:g} s for the engine to read what is left",
+            "reporting": "for the report",
+            "closing": f"up to {self.drain:g} s for the stager to end",
+            "ended": "for nothing",
+        }[self.phase]
+
+    @property
+    def restarted(self) -> dict[str, int]:
+        """How often each process was started again."""
+        return {name: child.restarts for name, child in self._children.items()}
+
+    def state(self, name: str) -> str:
+        """Return ``idle``, ``running``, ``restarting``, ``ended`` or ``failed``."""
+        child = self._children[name]
+        return "restarting" if child.start_at is not None else child.state
+
+    # ------------------------------------------------------------- exits
+
+    def _stager_exited(self, child: _Child, code: int, now: float) -> list[Action]:
+        if self.phase == "closing":
+            self.phase, self._deadline = "ended", None
+            return []
+        if self.phase == "ended":
+            return []
+        self._listening = False
+        can = self.durable and code != USAGE and self._may_restart(child, self.restarts.stager)
+        if can and self.phase != "starting":
+            return [self._restart_later(STAGER, child, code, now)]
+        kept = "" if self.durable else " Its topics were in memory and are lost."
+        return self._give_up(f"The stager {describe_exit(code)}.{kept}", now)
+
+    def _engine_exited(self, child: _Child, code: int, now: float) -> list[Action]:
+        if self.phase == "ended":
+            return []
+        if code == 0:
+            if self.phase in ("draining", "running"):
+                # It was not asked to: without it nobody analyses what the members send.
+                return self._fail("The engine ended before the members did.", now)
+            return self._move_on(now)
+        if code != USAGE and self._may_restart(child, self.restarts.engine):
+            return [self._restart_later(ENGINE, child, code, now)]
+        self._note(f"The engine {describe_exit(code)}{self._used_up(child)}.")
+        if self.phase in ("draining", "finishing"):
+            return [*self._tell_failure(), *self._move_on(now)]
+        return self._fail(self.failures[-1], now)
+
+    def _member_exited(self, name: str, child: _Child, code: int, now: float) -> list[Action]:
+        if self.phase == "ended":
+            return []
+        if code == 0 or self.phase != "running":
+            if code != 0 and self.phase == "draining":
+                self._note(f"{name} {describe_exit(code)} while the run was ending.")
+                return [*self._tell_failure(), *self._move_on(now)]
+            return self._move_on(now)
+        if self.outcome == "target_reached":
+            # What it was started for has happened; there is nothing to go on for.
+            self._note(f"{name} {describe_exit(code)} after the target was reached.")
+            return [*self._tell_failure(), *self._move_on(now)]
+        if code != USAGE and self._may_restart(child, self.restarts.member):
+            return [self._restart_later(name, child, code, now)]
+        self._note(f"{name} {describe_exit(code)}{self._used_up(child)}.")
+        if self.when_member_fails == "stop" or code == USAGE:
+            return self._fail(self.failures[-1], now)
+        return [*self._tell_failure(), *self._move_on(now)]
+
+    # ------------------------------------------------------------- going on
+
+    def _move_on(self, now: float) -> list[Action]:
+        """Enter the next phase once nothing is left to wait for in this one."""
+        if self.phase in ("running", "draining"):
+            if self._running(self.members):
+                return []
+            self.phase, self._deadline = "finishing", now + self.drain
+            if self._running([ENGINE]):
+                return [Action("stop", ENGINE)]
+        if self.phase == "finishing":
+            if self._running([ENGINE]):
+                return []
+            self.phase, self._deadline = "reporting", None
+            return [Action("report")]
+        return []
+
+    def _close(self, now: float) -> list[Action]:
+        self.phase, self._deadline = "closing", now + self.drain
+        if self._running([STAGER]):
+            return [Action("stop", STAGER)]
+        self.phase, self._deadline = "ended", None
+        return []
+
+    def _expire(self, now: float) -> list[Action]:
+        """The time limit of a phase is over."""
+        if self.phase == "starting":
+            return self._give_up(f"The stager was not listening after {self.start:g} s.", now)
+        if self.phase == "running":
+            return self.stop(self.outcome, "Members did not follow the command to stop.", now)
+        late = {
+            "draining": self._running(self.members),
+            "finishing": self._running([ENGINE]),
+            "closing": self._running([STAGER]),
+        }.get(self.phase, [])
+        for name in late:
+            self._note(f"{name} did not end within {self.drain:g} s of being told to; killed.")
+        self._deadline = now + self.drain
+        return [*self._tell_failure(len(late)), *(Action("kill", name) for name in late)]
+
+    # ------------------------------------------------------------- failing
+
+    def _fail(self, reason: str, now: float) -> list[Action]:
+        if reason not in self.failures:
+            self._note(reason)
+        if self.phase == "running":
+            return [*self._tell_failure(), *self.stop("failed", reason, now)]
+        return [*self._tell_failure(), *self._move_on(now)]
+
+    def _give_up(self, reason: str, now: float) -> list[Action]:
+        """Nothing can go on without the stager."""
+        self._note(reason)
+        self._conclude("failed", reason)
+        for child in self._children.values():
+            child.start_at = None
+        self.phase, self._deadline = "ended", None
+        kill = [Action("kill", name) for name in self._running(self._children)]
+        return [*self._tell_failure(), *kill]
+
+    def _note(self, failure: str) -> None:
+        self.failures.append(failure)
+        if self.outcome != "interrupted":
+            self.outcome, self.reason = "failed", failure
+
+    def _tell_failure(self, count: int = 1) -> list[Action]:
+        told = self.failures[-count:] if count else []
+        return [Action("tell", message=message, level="error") for message in told]
+
+    def _conclude(self, outcome: Outcome, reason: str) -> None:
+        if self.outcome == "finished" or outcome in ("failed", "interrupted"):
+            self.outcome, self.reason = outcome, reason
+
+    # ------------------------------------------------------------- children
+
+    def _running(self, names: Sequence[str] | dict[str, _Child]) -> list[str]:
+        children = self._children
+        return [
+            n for n in names if children[n].state == "running" or children[n].start_at is not None
+        ]
+
+    def _start(self, name: str) -> Action:
+        self._children[name].state = "running"
+        return Action("start", name)
+
+    def _may_restart(self, child: _Child, limit: int) -> bool:
+        return child.restarts < limit
+
+    def _restart_later(self, name: str, child: _Child, code: int, now: float) -> Action:
+        wait = BACKOFF[min(child.restarts, len(BACKOFF) - 1)]
+        child.restarts += 1
+        child.start_at = now + wait
+        return Action(
+            "tell",
+            name,
+            message=f"{name} {describe_exit(code)}; starting it again (restart {child.restarts}).",
+            level="warning",
+        )
+
+    def _used_up(self, child: _Child) -> str:
+        return f", after {child.restarts} restarts" if child.restarts else ""
