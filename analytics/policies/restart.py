@@ -259,6 +259,7 @@ class RestartRare(GlobalOperator):
             "restart",
             batch.simulation,
             frame=source,
+            at=int(batch.offsets[row]),
             state=encode_state(state) if state else b"",
             velocities=self.velocities,
             reason=(

@@ -74,7 +74,7 @@ class StopAtTarget(GlobalOperator):
         if not len(batch):
             return batch
         if self._reached:
-            self._stop(context, (batch.simulation,))
+            self._stop(context, (batch.simulation,), batch.first)
             return batch
         flat = batch[self.column].reshape(len(batch), -1)
         if self.index >= flat.shape[1]:
@@ -92,7 +92,7 @@ class StopAtTarget(GlobalOperator):
             return batch
         self._times[batch.simulation] = float(batch.times[row])
         self._tell(batch, row, float(values[row]), context)
-        self._stop(context, (*context.simulations, batch.simulation))
+        self._stop(context, (*context.simulations, batch.simulation), int(batch.offsets[row]))
         return batch
 
     def save(self) -> dict[str, Any]:
@@ -129,8 +129,10 @@ class StopAtTarget(GlobalOperator):
             simulations=len(self._times),
         )
 
-    def _stop(self, context: Context, names: tuple[str, ...]) -> None:
+    def _stop(self, context: Context, names: tuple[str, ...], at: int) -> None:
         for name in names:
             if self.stop and name not in self._told:
                 self._told.append(name)
-                context.command("stop", name, reason=f"The target is reached: {self._reached}.")
+                context.command(
+                    "stop", name, reason=f"The target is reached: {self._reached}.", at=at
+                )

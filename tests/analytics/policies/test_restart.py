@@ -33,6 +33,8 @@ def frames(
 def give(operator: RestartRare, batch: FrameBatch) -> list[Command]:
     context = Context("p", "restart", batch.simulation, (batch.simulation,))
     assert operator.process(batch, context) is batch
+    # The engine numbers a command by the frame that it was decided at.
+    assert context.offsets == decided_at(context.commands)
     return context.commands
 
 

@@ -58,6 +58,7 @@ def test_the_first_frame_within_bounds_stops_all() -> None:
         "over 2 simulations."
     )
     assert [(c.kind, c.simulation) for c in context.commands] == [("stop", n) for n in NAMES]
+    assert context.offsets == [4, 4, 4]
     assert context.commands[0].reason == (
         "The target is reached: dihedrals[1] of w0 was 60° at frame 4, within 20° to 120°."
     )
