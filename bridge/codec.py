@@ -116,7 +116,9 @@ def _decode(kind: int, data: bytes | bytearray | memoryview) -> tuple[_Header, d
         )
     magic, version, found, n_head, _, n_payload, digest = _PREFIX.unpack_from(view)
     if magic != _MAGIC:
-        raise ProtocolError(f"The bytes do not begin with {_MAGIC!r}: this is not a message of ours.")
+        raise ProtocolError(
+            f"The bytes do not begin with {_MAGIC!r}: this is not a message of ours."
+        )
     if version != VERSION:
         raise VersionMismatch(
             f"The message is of wire format version {version}; this Headrace reads version "
@@ -195,9 +197,7 @@ def decode_batch(data: bytes | bytearray | memoryview) -> tuple[FrameBatch, dict
         a.ndim == 0 or a.shape[0] != header.n for a in arrays.values()
     ):
         raise ProtocolError(f"The columns of a batch do not all have its {header.n} frames.")
-    batch = FrameBatch(
-        header.s, offsets, steps=steps, times=times, epochs=epochs, columns=arrays
-    )
+    batch = FrameBatch(header.s, offsets, steps=steps, times=times, epochs=epochs, columns=arrays)
     return batch, header.m
 
 

@@ -90,7 +90,11 @@ def _check(cls: type[msgspec.Struct], table: Mapping[str, Any], where: str) -> N
     refuse_unknown(table, fields, where)
     for name, value in table.items():
         kind = fields[name].type
-        if isinstance(value, Mapping) and isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+        if (
+            isinstance(value, Mapping)
+            and isinstance(kind, type)
+            and issubclass(kind, msgspec.Struct)
+        ):
             _check(kind, value, f"{where}, {name}")
 
 

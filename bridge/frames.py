@@ -103,7 +103,9 @@ class Block:
         self.ids = ids
 
     def __repr__(self) -> str:
-        rows = f"{self.start}:{self.start + self.count}" if self.ids is None else f"{self.count} ids"
+        rows = (
+            f"{self.start}:{self.start + self.count}" if self.ids is None else f"{self.count} ids"
+        )
         return f"<Block rank={self.rank} step={self.step} rows {rows}>"
 
 

@@ -1,1 +1,24 @@
-"""Staging: append-only logs of offsets, their segments, and the service that keeps them."""
+"""Staging: logs of frames and records, the service that keeps them, and its clients."""
+
+from bridge.staging.client import AppendResult, Fetched, Gap, StagerClient, StoredRecord
+from bridge.staging.messages import StreamOptions, TopicStatus
+from bridge.staging.producer import Producer, ProducerStatistics, Resumed
+from bridge.staging.rendezvous import publish, resolve
+from bridge.staging.stager import Stager, StagerStatistics
+
+__all__ = [
+    "AppendResult",
+    "Fetched",
+    "Gap",
+    "Producer",
+    "ProducerStatistics",
+    "Resumed",
+    "Stager",
+    "StagerClient",
+    "StagerStatistics",
+    "StoredRecord",
+    "StreamOptions",
+    "TopicStatus",
+    "publish",
+    "resolve",
+]

@@ -168,7 +168,7 @@ def default_directory(*, room: int = 0) -> Path:
     """Make a private folder in RAM for the segments of a stager that need not be durable.
 
     The folder is made in ``/dev/shm`` where that is a RAM file system that has `room` bytes
-free, else in the folder for temporary files. It belongs to this process at once. Folders
+    free, else in the folder for temporary files. It belongs to this process at once. Folders
     that dead processes of this user left behind are removed on the way.
 
     Returns

@@ -1,0 +1,399 @@
+"""The stager without sockets: requests in, answers out, a clock handed in.
+
+What a request asks for that cannot be had yet (a segment, something to read, room for bytes) waits
+here, and is tried again after whatever may have changed that; `StagerCore.deadline` tells when to
+call `StagerCore.tick` at the latest.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any
+from uuid import uuid4
+
+import msgspec
+
+from bridge.commands import Event
+from bridge.errors import HeadraceError, ProtocolError, StorageFull, UnknownTopic
+from bridge.schema import check_name
+from bridge.staging import messages as m
+from bridge.staging.catalogue import Catalogue
+from bridge.staging.frame_log import FrameLog
+from bridge.staging.inline import place_inline
+from bridge.staging.readers import Readers
+from bridge.staging.record_log import RecordLog
+
+__all__ = ["MAX_WAIT", "StagerCore"]
+
+log = logging.getLogger(__name__)
+
+MAX_WAIT = 60.0
+"""Longest time that a fetch may wait, in seconds."""
+
+SILENT_AFTER = 10.0
+"""Seconds without a word after which a producer is told of as silent."""
+
+STUCK_AFTER = 10.0
+"""Seconds after which a step that waits for blocks of other ranks is told of."""
+
+Send = Callable[[bytes, list[Any]], bool]
+
+
+class _Writer:
+    """A producer's connection: which rank of which stream, and what of it waits."""
+
+    __slots__ = ("incarnation", "leases", "log", "peer", "queue", "rank", "seen", "silent")
+
+    def __init__(self, peer: bytes, log: FrameLog, incarnation: int, rank: int) -> None:
+        self.peer = peer
+        self.log = log
+        self.incarnation = incarnation
+        self.rank = rank
+        self.leases: deque[m.Lease] = deque()
+        self.queue: deque[tuple[m.Commit, Sequence[memoryview]]] = deque()
+        self.seen = 0.0
+        self.silent = False
+
+
+class StagerCore:
+    """State machine of the staging service.
+
+    Parameters
+    ----------
+    catalogue
+        The topics.
+    send
+        Sends an answer to a peer; False if the peer is gone.
+    probe
+        Path and nonce of the node probe, which tell a client whether it can map segments.
+    """
+
+    def __init__(
+        self, catalogue: Catalogue, send: Send, *, probe: tuple[str, str] = ("", "")
+    ) -> None:
+        self.instance = uuid4().hex
+        self.catalogue = catalogue
+        self.deadline = math.inf
+        self._send = send
+        self._probe = probe
+        self._writers: dict[tuple[bytes, str], _Writer] = {}
+        self._readers = Readers(catalogue, self._answer)
+        self._known: set[bytes] = set()
+        self._outbox: list[tuple[bytes, list[Any]]] = []
+        self._next_watch = 0.0
+        self._stuck: dict[str, tuple[int, float]] = {}
+        self._told_full: dict[str, float] = {}
+        self._handlers: dict[type, Callable[[bytes, Any, Sequence[memoryview], float], None]] = {
+            m.Hello: self._hello,
+            m.OpenStream: self._open,
+            m.Lease: self._lease,
+            m.Commit: self._commit,
+            m.Fetch: self._fetch,
+            m.Append: self._append,
+            m.CommitOffsets: self._commit_offsets,
+            m.QueryTopics: self._query,
+            m.Ping: self._ping,
+            m.Bye: self._bye,
+        }
+
+    # ------------------------------------------------------------------ intake
+
+    def handle(self, peer: bytes, parts: Sequence[memoryview], now: float) -> None:
+        """Carry out one message of a peer; errors are answered, never raised."""
+        number = 0
+        try:
+            request = m.decode_request(parts[0])
+            number = request.request
+            if peer not in self._known and not isinstance(request, m.Hello):
+                self._refuse(peer, number, "NotIntroduced", "Say hello first.")
+                return
+            self._handlers[type(request)](peer, request, parts[1:], now)
+        except HeadraceError as error:
+            self._refuse(peer, number, type(error).__name__, str(error))
+        except Exception as error:
+            log.exception("A request of %r failed.", peer)
+            text = f"The stager failed on a request: {type(error).__name__}: {error}."
+            self._refuse(peer, number, "StagingError", text)
+        self._finish(peer, number)
+
+    def _finish(self, peer: bytes = b"", number: int = 0) -> None:
+        # What was done goes to the journal before anybody is told of it.
+        outbox, self._outbox = self._outbox, []
+        try:
+            self.catalogue.flush()
+        except StorageFull as error:
+            self._send(peer, [m.encode(m.Refused(number, "StorageFull", str(error)))])
+            return
+        for to, parts in outbox:
+            self._send(to, parts)
+
+    def tick(self, now: float) -> None:
+        """Answer what has waited long enough, and look after those that fell silent."""
+        self._readers.expire(now)
+        if now >= self._next_watch:
+            self._next_watch = now + 1.0
+            self._watch(now)
+        self.deadline = min(self._readers.deadline, self._next_watch)
+        self._finish()
+
+    def settle(self, now: float) -> None:
+        """After a burst of messages: grant leases and wake the readers that can be answered."""
+        for writer in self._writers.values():
+            if writer.leases or writer.queue:
+                self._resume(writer, now)
+        self._readers.wake(now)
+        self.deadline = min(self._readers.deadline, self._next_watch)
+        self._finish()
+
+    def _answer(self, peer: bytes, reply: m.Reply, buffers: Sequence[Any] = ()) -> bool:
+        self._outbox.append((peer, [m.encode(reply), *buffers]))
+        return True
+
+    def _refuse(self, peer: bytes, number: int, code: str, text: str) -> None:
+        self._answer(peer, m.Refused(number, code, text))
+
+    # ---------------------------------------------------------------- requests
+
+    def _hello(self, peer: bytes, request: m.Hello, _: Sequence[memoryview], now: float) -> None:
+        self._known.add(peer)
+        path, nonce = self._probe
+        self._answer(peer, m.Welcome(request.request, self.instance, "", path, nonce))
+
+    def _open(
+        self, peer: bytes, request: m.OpenStream, _: Sequence[memoryview], now: float
+    ) -> None:
+        check_name(request.simulation, "simulation")
+        topic = self.catalogue.frames(request.simulation, request.options)
+        before = topic.incarnation
+        rank = topic.open(request)
+        if before and topic.incarnation != before:
+            self.event(
+                Event(
+                    "incarnation",
+                    f"Incarnation {topic.incarnation} continues {topic.name} at offset "
+                    f"{topic.end}.",
+                    simulation=request.simulation,
+                    data={"incarnation": topic.incarnation, "offset": topic.end},
+                ),
+                now,
+            )
+        for key in [k for k, w in self._writers.items() if w.log is topic and self._gone(w)]:
+            del self._writers[key]
+        writer = _Writer(peer, topic, topic.incarnation, request.rank)
+        writer.seen = now
+        self._writers[peer, f"{request.simulation}/{request.rank}"] = writer
+        self._answer(
+            peer,
+            m.Opened(
+                request.request, topic.incarnation, rank.sequence, topic.end, topic.last_step,
+                topic.last_time, topic.last_epoch,
+            ),
+        )  # fmt: skip
+
+    def _gone(self, writer: _Writer) -> bool:
+        return writer.incarnation != writer.log.incarnation
+
+    def _writer(self, peer: bytes, simulation: str, incarnation: int, rank: int) -> _Writer:
+        topic = self.catalogue.existing_frames(simulation)
+        topic.rank(incarnation, rank)
+        writer = self._writers.get((peer, f"{simulation}/{rank}"))
+        if writer is None:
+            raise ProtocolError(f"Open the stream of {simulation!r} before writing to it.")
+        return writer
+
+    def _lease(self, peer: bytes, request: m.Lease, _: Sequence[memoryview], now: float) -> None:
+        writer = self._writer(peer, request.simulation, request.incarnation, request.rank)
+        writer.seen = now
+        writer.leases.append(request)
+        self._resume(writer, now)
+
+    def _commit(
+        self, peer: bytes, request: m.Commit, payload: Sequence[memoryview], now: float
+    ) -> None:
+        writer = self._writer(peer, request.simulation, request.incarnation, request.rank)
+        writer.seen = now
+        if writer.silent:
+            writer.silent = False
+            writer.log.connected = True
+        if request.inline:
+            writer.queue.append((request, payload))
+            self._resume(writer, now)
+            return
+        sequence = writer.log.commit(request)
+        self._answer(peer, m.Ack(request.request, sequence, writer.log.end))
+        self._readers.touched(writer.log.name)
+
+    def _fetch(self, peer: bytes, request: m.Fetch, _: Sequence[memoryview], now: float) -> None:
+        if request.group:
+            self._commit_group(request.group, request.commits)
+        self._readers.fetch(peer, request, now, min(request.wait, MAX_WAIT))
+
+    def _append(
+        self, peer: bytes, request: m.Append, payload: Sequence[memoryview], now: float
+    ) -> None:
+        topic = self.catalogue.records(request.topic, request.options)
+        offset, accepted, watermark = topic.append(
+            payload,
+            writer=request.writer,
+            first=request.first,
+            stop=request.stop,
+            stamp=request.stamp,
+        )
+        self._answer(peer, m.Appended(request.request, offset, accepted, watermark))
+        if accepted:
+            self._readers.touched(topic.name)
+
+    def _commit_offsets(
+        self, peer: bytes, request: m.CommitOffsets, _: Sequence[memoryview], now: float
+    ) -> None:
+        self._readers.released(peer, request.released, now)
+        unknown = self._commit_group(request.group, request.offsets)
+        if unknown:
+            raise UnknownTopic(f"There is no topic {unknown[0]!r} to commit an offset of.")
+        self._answer(peer, m.Done(request.request))
+
+    def _commit_group(self, group: str, offsets: dict[str, int]) -> list[str]:
+        unknown = []
+        for name, offset in offsets.items():
+            topic = self.catalogue.get(name)
+            if topic is None:
+                unknown.append(name)
+            else:
+                topic.commit_group(group, offset)
+        return unknown
+
+    def _query(
+        self, peer: bytes, request: m.QueryTopics, _: Sequence[memoryview], now: float
+    ) -> None:
+        found = [t.status(schemas=request.schemas) for t in self.catalogue.under(request.prefix)]
+        self._answer(peer, m.Topics(request.request, found))
+
+    def _ping(self, peer: bytes, request: m.Ping, _: Sequence[memoryview], now: float) -> None:
+        self._readers.released(peer, request.released, now)
+        for (owner, _name), writer in self._writers.items():
+            if owner == peer:
+                writer.seen = now
+        self._answer(peer, m.Done(request.request))
+
+    def _bye(self, peer: bytes, request: m.Bye, _: Sequence[memoryview], now: float) -> None:
+        self._readers.forget(peer)
+        if request.simulation:
+            writer = self._writer(peer, request.simulation, request.incarnation, request.rank)
+            mine = writer.log.rank(request.incarnation, request.rank)
+            if request.dropped > mine.dropped:
+                writer.log.count_dropped(request.dropped - mine.dropped)
+            writer.log.leave(request.rank, finished=request.finished)
+            del self._writers[peer, f"{request.simulation}/{request.rank}"]
+            if request.reason:
+                self.event(
+                    Event("failed", request.reason, simulation=request.simulation, level="error"),
+                    now,
+                )
+            self._readers.touched(writer.log.name)
+        self._answer(peer, m.Done(request.request))
+
+    # ------------------------------------------------------------ what waited
+
+    def _resume(self, writer: _Writer, now: float) -> None:
+        try:
+            while writer.leases:
+                lease = writer.leases[0]
+                held = writer.log.grant(lease.size, writer.rank)
+                if held is None:
+                    break
+                writer.leases.popleft()
+                segment = held.segment
+                reply = m.Leased(lease.request, segment.number, str(segment.path), segment.size)
+                self._answer(writer.peer, reply)
+            while writer.queue:
+                request, payload = writer.queue[0]
+                if not self._store_inline(writer, request, payload):
+                    break
+                writer.queue.popleft()
+        except StorageFull as error:
+            self._storage_full(writer, error, now)
+        except HeadraceError as error:
+            number = writer.queue[0][0].request if writer.queue else 0
+            writer.queue.clear()
+            self._refuse(writer.peer, number, type(error).__name__, str(error))
+
+    def _storage_full(self, writer: _Writer, error: StorageFull, now: float) -> None:
+        for lease in writer.leases:
+            self._refuse(writer.peer, lease.request, "StorageFull", str(error))
+        writer.leases.clear()
+        if self._told_full.get(writer.log.name, 0.0) < now - 10.0:
+            self._told_full[writer.log.name] = now
+            self.event(Event("storage_full", str(error), level="error", source="stager"), now)
+
+    def _store_inline(
+        self, writer: _Writer, request: m.Commit, payload: Sequence[memoryview]
+    ) -> bool:
+        topic = writer.log
+        if self._gone(writer):
+            topic.rank(request.incarnation, request.rank)
+        placed = place_inline(topic, request, payload)
+        if placed is None:
+            if topic.options.when_full != "drop_newest":
+                return False
+            topic.skip(request)
+        else:
+            topic.commit(placed)
+            self._readers.touched(topic.name)
+        sequence = topic.rank(request.incarnation, request.rank).sequence
+        self._answer(writer.peer, m.Ack(request.request, sequence, topic.end))
+        return True
+
+    # ------------------------------------------------------------------ watch
+
+    def event(self, event: Event, now: float) -> None:
+        """Put an event of the stager's own into the topic ``events``."""
+        stamped = msgspec.structs.replace(event, stamp=now, source=event.source or "stager")
+        topic: RecordLog = self.catalogue.records("events", None)
+        data = memoryview(msgspec.msgpack.encode(stamped))
+        topic.append([data], writer="", first=-1, stop=-1, stamp=now)
+        self._readers.touched("events")
+
+    def _watch(self, now: float) -> None:
+        for writer in self._writers.values():
+            if not writer.silent and now - writer.seen > SILENT_AFTER and not self._gone(writer):
+                writer.silent = True
+                writer.log.connected = False
+                name = writer.log.name.partition("/")[2]
+                text = (
+                    f"Rank {writer.rank} of {name!r} has said nothing for {SILENT_AFTER:.0f} s; "
+                    "its process may have ended. A new incarnation can take the stream over."
+                )
+                self.event(Event("silent", text, simulation=name, level="warning"), now)
+        for topic in self.catalogue.frame_logs():
+            self._watch_topic(topic, now)
+
+    def _watch_topic(self, topic: FrameLog, now: float) -> None:
+        name = topic.name.partition("/")[2]
+        if topic.dropped > topic.told_dropped:
+            more = topic.dropped - topic.told_dropped
+            topic.told_dropped = topic.dropped
+            text = (
+                f"{more} frames of {name!r} were dropped by the policy "
+                f"{topic.options.when_full!r}, {topic.dropped} in all."
+            )
+            data = {"dropped": more, "total": topic.dropped}
+            self.event(Event("dropped", text, simulation=name, level="warning", data=data), now)
+        waiting = topic.oldest_pending()
+        if waiting is None:
+            self._stuck.pop(name, None)
+            return
+        step, missing = waiting
+        since = self._stuck.get(name, (step, now))
+        if since[0] != step:
+            since = (step, now)
+        if now - since[1] > STUCK_AFTER:
+            text = (
+                f"Step {step} of {name!r} has waited {now - since[1]:.0f} s for the blocks of "
+                f"rank(s) {', '.join(map(str, missing))}."
+            )
+            self.event(Event("waiting_for_rank", text, simulation=name, level="warning"), now)
+            since = (step, math.inf)
+        self._stuck[name] = since

@@ -1,0 +1,452 @@
+"""The log of one simulation's frames: lives, sequence numbers, leases, and steps joined of blocks."""
+
+from __future__ import annotations
+
+import msgspec
+
+from bridge.commands import Capability
+from bridge.errors import (
+    ProtocolError,
+    SchemaError,
+    StaleIncarnation,
+    StorageFull,
+)
+from bridge.schema import StreamSchema
+from bridge.staging.facts import (
+    Committed,
+    Created,
+    Dropped,
+    Fact,
+    Finished,
+    GroupAt,
+    Life,
+    TookSegment,
+    Trimmed,
+)
+from bridge.staging.layout import chunk_layout
+from bridge.staging.messages import Commit, Entry, OpenStream, Part, StreamOptions, TopicStatus
+from bridge.staging.topic import Held, TopicLog
+
+__all__ = ["FrameLog", "segment_size"]
+
+MAX_PENDING_STEPS = 1024
+"""Steps that may wait for blocks of other ranks before the oldest is given up."""
+
+
+def segment_size(schema: StreamSchema, options: StreamOptions) -> int:
+    """Choose the size of a stream's first segments.
+
+    Small frames get 1 MiB so that hundreds of streams fit a node; large ones get room for at
+    least four, because what costs is the first touch of fresh pages.
+    """
+    row = chunk_layout(schema, 1).nbytes
+    if options.segment:
+        return max(options.segment, row)
+    base = (1 << 20) if row < (1 << 14) else (8 << 20) if row < (1 << 18) else (64 << 20)
+    return max(row, min(max(base, 4 * row), options.capacity // 4))
+
+
+class _Rank:
+    """One writing process of the present life."""
+
+    __slots__ = ("dropped", "sequence", "token")
+
+    def __init__(self, token: str, sequence: int) -> None:
+        self.token = token
+        self.sequence = sequence
+        self.dropped = 0
+
+
+class FrameLog(TopicLog[Entry]):
+    """State machine of a frames topic; see `TopicLog`.
+
+    Attributes
+    ----------
+    schema
+        What the present life declared.
+    incarnation
+        The present life; 0 before the first.
+    last_step, last_time, last_epoch
+        Of the newest frame.
+    """
+
+    schema: StreamSchema
+    capabilities: list[Capability]
+
+    incarnation = 0
+    last_step = -1
+    last_time = 0.0
+    last_epoch = 0
+    connected = False
+    told_dropped = 0
+
+    _ranks: dict[int, _Rank]
+    _pending: dict[int, dict[int, tuple[Part, float, int]]]
+
+    # ------------------------------------------------------------------- life
+
+    def open(self, request: OpenStream) -> _Rank:
+        """Begin a life, join one as a further rank, or come back to one.
+
+        Raises
+        ------
+        StaleIncarnation
+            If a newer life has begun.
+        SchemaError
+            If a rank declares something else than the ranks before it.
+        """
+        if not hasattr(self, "schema"):
+            self._ranks, self._pending = {}, {}
+        if request.rank >= request.schema.n_ranks or request.rank < 0:
+            raise SchemaError(
+                f"Rank {request.rank} wants to write {self.name}, whose schema declares "
+                f"{request.schema.n_ranks} ranks."
+            )
+        mine = self._ranks.get(request.rank)
+        if request.incarnation and not self.incarnation:
+            # This stager lost, or never held, what the producer wrote before.
+            self.incarnation = request.incarnation - 1
+            self._begin(request)
+            mine = self._join(request, request.sequence)
+        elif request.incarnation:
+            if request.incarnation != self.incarnation or (mine and mine.token != request.token):
+                self._refuse_stale(request.incarnation)
+            if mine is None:
+                mine = self._join(request, request.sequence)
+        elif mine is not None and mine.token == request.token:
+            pass
+        elif self.incarnation and not self.finished and mine is None and self._ranks:
+            mine = self._join(request, 0)
+        else:
+            self._begin(request)
+            mine = self._join(request, 0)
+        self.connected = True
+        if self.finished:
+            self.finished = False
+            self.note(Finished(False))
+        return mine
+
+    def _begin(self, request: OpenStream) -> None:
+        if self.options.capacity < 2 * chunk_layout(request.schema, 1).nbytes:
+            raise StorageFull(
+                f"The capacity of {self.name} is {self.options.capacity} bytes; it must hold at "
+                f"least two frames of {request.schema.frame_nbytes} bytes."
+            )
+        if self.end > self.low and not _same_layout(self.schema, request.schema):
+            raise SchemaError(
+                f"{self.name} holds frames with variables {_describe(self.schema)}; the new "
+                f"incarnation declares {_describe(request.schema)}. Use another simulation name, "
+                "or read and finish the old stream first."
+            )
+        self.schema = request.schema
+        self.capabilities = request.capabilities
+        self.incarnation += 1
+        self._ranks.clear()
+        for step in list(self._pending):
+            self._give_up(step)
+        for held in self.held.values():
+            if held.rank >= 0 and not held.sealed:
+                held.sealed = held.tainted = True
+        self.release_empty()
+        self.note(
+            Created(self.name, "frames", self.options, self.schema, self.capabilities, self.low)
+        )
+
+    def _join(self, request: OpenStream, sequence: int) -> _Rank:
+        if not _same_layout(self.schema, request.schema):
+            raise SchemaError(
+                f"Rank {request.rank} declares {_describe(request.schema)} for {self.name}; the "
+                f"ranks before it declared {_describe(self.schema)}."
+            )
+        mine = self._ranks[request.rank] = _Rank(request.token, sequence)
+        self.note(Life(self.incarnation, request.rank, request.token, sequence))
+        return mine
+
+    def _refuse_stale(self, incarnation: int) -> None:
+        raise StaleIncarnation(
+            f"Incarnation {incarnation} of {self.name} is stale: incarnation {self.incarnation} "
+            "has taken the stream over. Stop this process; the newer one goes on."
+        )
+
+    def rank(self, incarnation: int, rank: int) -> _Rank:
+        """Return a writer of the present life, or refuse."""
+        mine = self._ranks.get(rank) if incarnation == self.incarnation else None
+        if mine is None:
+            self._refuse_stale(incarnation)
+            raise AssertionError
+        return mine
+
+    def leave(self, rank: int, *, finished: bool) -> None:
+        """A producer has said goodbye; what it leased and did not use goes back."""
+        self._ranks.pop(rank, None)
+        for held in self.held.values():
+            if held.rank == rank and not held.sealed:
+                held.sealed = True
+        self.release_empty()
+        if not self._ranks:
+            self.connected = False
+            if finished and not self.finished:
+                self.finished = True
+                self.note(Finished(True))
+
+    # ----------------------------------------------------------------- leases
+
+    @property
+    def may_drop(self) -> bool:
+        """Whether old frames give way to new ones."""
+        return self.options.when_full in ("drop_oldest", "latest")
+
+    def grant(self, size: int, rank: int) -> Held | None:
+        """Lease a segment to a producer; None if there is no room now."""
+        largest = max(self.options.capacity // 4, chunk_layout(self.schema, 1).nbytes)
+        wanted = max(segment_size(self.schema, self.options), min(size, largest))
+        return self.take_segment(wanted, rank, drop=self.may_drop)
+
+    # ---------------------------------------------------------------- commits
+
+    def _stop_of(self, item: Entry) -> int:
+        return item.offset + item.count
+
+    def commit(self, request: Commit) -> int:
+        """Store the frames that a producer wrote into its segments; return its next sequence.
+
+        What was stored before is passed over; a hole in the numbering is refused.
+        """
+        mine = self.rank(request.incarnation, request.rank)
+        if request.dropped > mine.dropped:
+            self.count_dropped(request.dropped - mine.dropped)
+            mine.dropped = request.dropped
+        sequence = request.sequence
+        for i, part in enumerate(request.parts):
+            stop = sequence + part.count
+            if stop <= mine.sequence:
+                sequence = stop
+                continue
+            if sequence != mine.sequence:
+                raise ProtocolError(
+                    f"{self.name} expects frame number {mine.sequence} of rank {request.rank}; "
+                    f"number {sequence} came."
+                )
+            self._check(part, request.rank)
+            mine.sequence = sequence = stop
+            self._store_part(request, i, part)
+        return mine.sequence
+
+    def count_dropped(self, more: int) -> None:
+        """Note that a producer dropped frames by policy."""
+        self.dropped += more
+        self.note(Dropped(self.dropped))
+
+    def _check(self, part: Part, rank: int) -> None:
+        held = self.held.get(part.segment)
+        if held is None or held.rank not in (rank, -1) or (held.sealed and held.rank >= 0):
+            raise ProtocolError(
+                f"Rank {rank} of {self.name} commits into segment {part.segment}, which is not "
+                "leased to it."
+            )
+        layout = chunk_layout(self.schema, part.capacity, lead=part.lead, ids=part.ids)
+        inside = 0 <= part.position <= held.segment.size - layout.nbytes
+        later = (part.position, part.row) >= (held.used, held.rows) or held.rank == -1
+        if (
+            not inside
+            or not later
+            or part.position % 64
+            or part.row < 0
+            or part.count < 1
+            or part.row + part.count > part.capacity
+        ):
+            raise ProtocolError(f"A commit to {self.name} does not fit its segment: {part}.")
+        if held.rank >= 0:
+            held.used, held.rows = part.position, part.row + part.count
+
+    def _store_part(self, request: Commit, i: int, part: Part) -> None:
+        if self.schema.n_ranks == 1:
+            self._append(
+                [part], part.count, request.steps[i], request.times[i], request.epochs[i],
+                {0: request.sequence + sum(p.count for p in request.parts[: i + 1])},
+                request.stamp,
+            )  # fmt: skip
+            return
+        step = request.steps[i]
+        waiting = self._pending.setdefault(step, {})
+        waiting[request.rank] = (part, request.times[i], request.epochs[i])
+        self.held[part.segment].waiting += 1
+        if len(waiting) < self.schema.n_ranks:
+            if len(self._pending) > MAX_PENDING_STEPS:
+                self._give_up(next(iter(self._pending)))
+            return
+        for earlier in [s for s in self._pending if s < step]:
+            self._give_up(earlier)
+        self._settle(step)
+        parts = [waiting[r][0] for r in range(self.schema.n_ranks)]
+        self._check_cover(step, parts)
+        sequences = {r: m.sequence for r, m in self._ranks.items()}
+        self._append(parts, 1, step, request.times[i], request.epochs[i], sequences, request.stamp)
+
+    def _check_cover(self, step: int, parts: list[Part]) -> None:
+        rows = next((v.shape[0] for v in self.schema.variables if v.decomposed), None)
+        together = sum(p.lead for p in parts)
+        if rows is not None and together != rows:
+            self.count_dropped(1)
+            raise SchemaError(
+                f"The blocks of step {step} of {self.name} have {together} rows together; the "
+                f"schema declares {rows}. The step is dropped."
+            )
+
+    def _settle(self, step: int) -> None:
+        for part, _, _ in self._pending.pop(step).values():
+            held = self.held.get(part.segment)
+            if held is not None:
+                held.waiting -= 1
+
+    def _give_up(self, step: int) -> None:
+        self._settle(step)
+        self.count_dropped(1)
+
+    def skip(self, request: Commit) -> None:
+        """Pass over frames that the policy drops, as if they had been stored."""
+        mine = self.rank(request.incarnation, request.rank)
+        stop = request.sequence + sum(p.count for p in request.parts)
+        if stop > mine.sequence:
+            self.count_dropped(stop - mine.sequence)
+            mine.sequence = stop
+
+    def _append(
+        self,
+        parts: list[Part],
+        count: int,
+        step: int,
+        time: float,
+        epoch: int,
+        sequences: dict[int, int],
+        stamp: float,
+    ) -> None:
+        entry = Entry(self.end, count, parts, stamp)
+        nbytes = sum(self.part_bytes(p) for p in parts)
+        fact = Committed(entry, step, time, epoch, sequences, nbytes)
+        self.note(fact)
+        self._apply_commit(fact)
+        if self.options.when_full == "latest" and self.low < entry.offset:
+            self._count_dropped(self.end - 1)
+            self._trim(entry.offset)
+            self.release_empty()
+
+    def _apply_commit(self, fact: Committed) -> None:
+        entry = fact.entry
+        self._add(entry)
+        for part in entry.parts:
+            held = self.held[part.segment]
+            held.stop = self.end
+            if held.rank >= 0:
+                self._seal_before(held)
+        self.bytes += fact.nbytes
+        self.last_step, self.last_time, self.last_epoch = fact.step, fact.time, fact.epoch
+        self.last_stamp = entry.stamp
+
+    def _seal_before(self, current: Held) -> None:
+        # A producer fills its segments one after the other, in the order of the leases.
+        for held in self.held.values():
+            if held is current:
+                return
+            if held.rank == current.rank:
+                held.sealed = True
+
+    def part_bytes(self, part: Part) -> int:
+        """Return the bytes of a part's rows."""
+        layout = chunk_layout(self.schema, part.capacity, lead=part.lead, ids=part.ids)
+        return part.count * sum(size for _, _, _, size, _ in layout.columns)
+
+    def entry_bytes(self, entry: Entry) -> int:
+        """Return the bytes of an entry's rows."""
+        return sum(self.part_bytes(p) for p in entry.parts)
+
+    def oldest_pending(self) -> tuple[int, list[int]] | None:
+        """Return the oldest step that waits for blocks, and the ranks it waits for."""
+        for step, waiting in self._pending.items():
+            return step, [r for r in range(self.schema.n_ranks) if r not in waiting]
+        return None
+
+    # --------------------------------------------------------------- recovery
+
+    def restore(self, fact: Fact) -> None:
+        """Apply a fact read back from the journal."""
+        match fact:
+            case Created():
+                if not hasattr(self, "schema"):
+                    self._ranks, self._pending = {}, {}
+                    self.low = self.end = fact.low
+                    self.bytes, self.dropped = fact.bytes, fact.dropped
+                if fact.schema is not None:
+                    self.schema = fact.schema
+                self.capabilities = fact.capabilities
+                self.options = fact.options
+            case Life():
+                if fact.incarnation != self.incarnation:
+                    self._ranks.clear()
+                    self._pending.clear()
+                self.incarnation = fact.incarnation
+                self._ranks[fact.rank] = _Rank(fact.token, fact.next_sequence)
+            case Committed():
+                for rank, sequence in fact.sequences.items():
+                    if rank in self._ranks:
+                        self._ranks[rank].sequence = sequence
+                self._apply_commit(fact)
+            case Finished(finished=finished):
+                self.finished = finished
+            case _:
+                self.restore_base(fact)
+
+    def after_restore(self) -> None:
+        """Seal what was leased: its producer sends the rest again, into new segments."""
+        self.adopt_segments()
+        for held in self.held.values():
+            held.sealed = held.tainted = True
+        self.release_empty()
+
+    def snapshot(self) -> list[Fact]:
+        """Return the facts from which the present state can be rebuilt."""
+        facts: list[Fact] = [
+            Created(
+                self.name, "frames", self.options, self.schema, self.capabilities,
+                self.live()[0].offset if self.live() else self.end, self.bytes, self.dropped,
+            )
+        ]  # fmt: skip
+        facts += [Life(self.incarnation, r, m.token, m.sequence) for r, m in self._ranks.items()]
+        facts += [TookSegment(h.segment.number, h.segment.size, h.rank) for h in self.held.values()]
+        for entry in self.live():
+            facts.append(
+                Committed(
+                    entry, self.last_step, self.last_time, self.last_epoch, {},
+                    0,
+                )
+            )  # fmt: skip
+        facts.append(Trimmed(self.low))
+        facts += [GroupAt(g, o) for g, o in self.groups.items()]
+        if self.finished:
+            facts.append(Finished(True))
+        return facts
+
+    def status(self, *, schemas: bool) -> TopicStatus:
+        """Return the state for people and readers."""
+        return TopicStatus(
+            self.name, "frames", low=self.low, end=self.end, bytes=self.bytes,
+            allocated=self.allocated, finished=self.finished, dropped=self.dropped,
+            groups=dict(self.groups), incarnation=self.incarnation, connected=self.connected,
+            last_step=self.last_step, last_time=self.last_time, last_epoch=self.last_epoch,
+            last_stamp=self.last_stamp, options=self.options,
+            schema=self.schema if schemas else None,
+            capabilities=self.capabilities if schemas else [],
+        )  # fmt: skip
+
+
+def _same_layout(a: StreamSchema, b: StreamSchema) -> bool:
+    return a is b or (
+        a.n_ranks == b.n_ranks
+        and [msgspec.structs.replace(v, description="") for v in a.variables]
+        == [msgspec.structs.replace(v, description="") for v in b.variables]
+    )
+
+
+def _describe(schema: StreamSchema) -> str:
+    variables = ", ".join(f"{v.name} {v.dtype}{list(v.shape)} {v.unit}" for v in schema.variables)
+    return f"{variables.strip()} from {schema.n_ranks} rank(s)"

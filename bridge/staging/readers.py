@@ -1,0 +1,251 @@
+"""Readers of the stager: long polls that wait, and segments that are pinned while they are read."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from bridge.errors import CorruptSegment, HeadraceError, OffsetOutOfRange, UnknownTopic
+from bridge.staging import messages as m
+from bridge.staging.catalogue import Catalogue
+from bridge.staging.frame_log import FrameLog
+from bridge.staging.layout import Chunk, chunk_layout
+from bridge.staging.record_log import RecordLog, StoredRecord
+from bridge.staging.topic import Held
+
+__all__ = ["Readers"]
+
+FORGET_AFTER = 60.0
+"""Seconds of silence after which a reader's hand-outs are no longer waited for. Its views stay
+valid: the segments are removed instead of being used again."""
+
+Answer = Callable[[bytes, m.Reply, Sequence[Any]], bool]
+
+
+class _Reader:
+    """One peer that fetches."""
+
+    __slots__ = ("handout", "handouts", "schemas", "seen")
+
+    def __init__(self) -> None:
+        self.handout = 0
+        self.handouts: deque[tuple[int, list[Held]]] = deque()
+        self.schemas: dict[str, int] = {}
+        self.seen = 0.0
+
+
+class _Waiting:
+    """A fetch that found nothing yet."""
+
+    __slots__ = ("deadline", "peer", "request")
+
+    def __init__(self, peer: bytes, request: m.Fetch, deadline: float) -> None:
+        self.peer = peer
+        self.request = request
+        self.deadline = deadline
+
+    def concerns(self, touched: set[str]) -> bool:
+        """Whether one of the topics is read by this fetch."""
+        positions, follow = self.request.positions, self.request.follow
+        return any(t in positions or (follow and t.startswith(follow)) for t in touched)
+
+
+class Readers:
+    """Answers fetches, at once or when there is something to read."""
+
+    def __init__(self, catalogue: Catalogue, answer: Answer) -> None:
+        self.deadline = math.inf
+        self._catalogue = catalogue
+        self._answer = answer
+        self._readers: dict[bytes, _Reader] = {}
+        self._waiting: list[_Waiting] = []
+        self._touched: set[str] = set()
+
+    def touched(self, topic: str) -> None:
+        """Note that a topic has something new."""
+        self._touched.add(topic)
+
+    def fetch(self, peer: bytes, request: m.Fetch, now: float, wait: float) -> None:
+        """Answer a fetch now, or keep it for at most `wait` seconds."""
+        self.released(peer, request.released, now)
+        for name in request.positions:
+            if self._catalogue.get(name) is None and not wait:
+                raise UnknownTopic(f"There is no topic {name!r}.")
+        if self._try(peer, request, final=wait <= 0.0):
+            return
+        waiting = _Waiting(peer, request, now + wait)
+        self._waiting.append(waiting)
+        self.deadline = min(self.deadline, waiting.deadline)
+
+    def wake(self, now: float) -> None:
+        """Answer the fetches that concern topics touched since the last call."""
+        if not self._touched:
+            return
+        touched, self._touched = self._touched, set()
+        waiting, self._waiting = self._waiting, []
+        self._waiting += [
+            w for w in waiting if not (w.concerns(touched) and self._retry(w, final=False))
+        ]
+
+    def expire(self, now: float) -> None:
+        """Answer the fetches whose time is over, and give up on readers long silent."""
+        keep: list[_Waiting] = []
+        for waiting in self._waiting:
+            if waiting.deadline <= now:
+                self._retry(waiting, final=True)
+                self._reader(waiting.peer).seen = now
+            else:
+                keep.append(waiting)
+        self._waiting = keep
+        self.deadline = min((w.deadline for w in keep), default=math.inf)
+        for peer, reader in list(self._readers.items()):
+            busy = any(w.peer == peer for w in keep)
+            if not busy and now - reader.seen > FORGET_AFTER:
+                self._forget(peer, taint=True)
+
+    def released(self, peer: bytes, number: int, now: float) -> None:
+        """A reader has let go of its hand-outs up to a number."""
+        reader = self._reader(peer)
+        reader.seen = now
+        while reader.handouts and reader.handouts[0][0] <= number:
+            for held in reader.handouts.popleft()[1]:
+                held.pins -= 1
+
+    def forget(self, peer: bytes) -> None:
+        """A reader has said goodbye."""
+        self._waiting = [w for w in self._waiting if w.peer != peer]
+        self._forget(peer, taint=False)
+
+    def _forget(self, peer: bytes, *, taint: bool) -> None:
+        reader = self._readers.pop(peer, None)
+        if reader is None:
+            return
+        for _, pinned in reader.handouts:
+            for held in pinned:
+                held.pins -= 1
+                held.tainted |= taint
+
+    def _reader(self, peer: bytes) -> _Reader:
+        reader = self._readers.get(peer)
+        if reader is None:
+            reader = self._readers[peer] = _Reader()
+        return reader
+
+    # ----------------------------------------------------------------- reading
+
+    def _retry(self, waiting: _Waiting, *, final: bool) -> bool:
+        try:
+            return self._try(waiting.peer, waiting.request, final=final)
+        except HeadraceError as error:
+            refusal = m.Refused(waiting.request.request, type(error).__name__, str(error))
+            self._answer(waiting.peer, refusal, ())
+            return True
+
+    def _try(self, peer: bytes, request: m.Fetch, *, final: bool) -> bool:
+        positions = dict(request.positions)
+        if request.follow:
+            for topic in self._catalogue.under(request.follow):
+                positions.setdefault(topic.name, topic.low)
+        reader = self._reader(peer)
+        if request.fresh:
+            reader.schemas.clear()
+        slices: list[m.TopicSlice] = []
+        segments: dict[int, m.SegmentName] = {}
+        pinned: list[Held] = []
+        buffers: list[Any] = []
+        frames, room = request.max_frames, request.max_bytes
+        anything = final
+        for name, position in positions.items():
+            topic = self._catalogue.get(name)
+            if topic is None:
+                continue
+            part = m.TopicSlice(
+                name, position, topic.low, topic.end, topic.finished and position >= topic.end
+            )
+            if position > topic.end:
+                raise OffsetOutOfRange(
+                    f"Offset {position} of {name} is beyond its end, {topic.end}: the stager was "
+                    "started anew without what it held. Begin again from offset 0."
+                )
+            part.finished = part.finished and name not in request.done
+            if position >= topic.end and not part.finished:
+                continue
+            if room > 0 and frames > 0 and topic.end > position:
+                used = self._read(reader, request, topic, part, segments, pinned, buffers, room)
+                room -= used
+                frames -= max(0, part.position - max(position, topic.low))
+            if part.entries or part.records or part.finished or topic.low > position:
+                anything = True
+                slices.append(part)
+        if not anything:
+            return False
+        reader.handout += 1
+        if pinned:
+            reader.handouts.append((reader.handout, pinned))
+        reply = m.Fetched(request.request, reader.handout, slices, list(segments.values()))
+        self._answer(peer, reply, buffers)
+        return True
+
+    def _read(
+        self,
+        reader: _Reader,
+        request: m.Fetch,
+        topic: FrameLog | RecordLog,
+        part: m.TopicSlice,
+        segments: dict[int, m.SegmentName],
+        pinned: list[Held],
+        buffers: list[Any],
+        room: int,
+    ) -> int:
+        if isinstance(topic, RecordLog):
+            records, part.position = topic.read(
+                part.position, request.max_frames, room, _record_bytes
+            )
+            for record in records:
+                try:
+                    data = topic.data(record)
+                except CorruptSegment as error:
+                    if part.records or buffers:
+                        part.position = record.offset
+                        break
+                    raise error
+                part.records.append(m.Record(record.offset, record.stamp))
+                buffers.append(data)
+            return sum(r.length for r in records)
+        entries, part.position = topic.read(
+            part.position, request.max_frames, room, topic.entry_bytes
+        )
+        part.entries = entries
+        if reader.schemas.get(topic.name) != topic.incarnation:
+            reader.schemas[topic.name] = topic.incarnation
+            part.schema = topic.schema
+        numbers = {p.segment for e in entries for p in e.parts}
+        pinned += topic.pinned(numbers)
+        if request.mapped:
+            for number in numbers:
+                segment = topic.held[number].segment
+                segments[number] = m.SegmentName(number, str(segment.path), segment.size)
+        else:
+            part.entries = [_ship(topic, e, buffers) for e in entries]
+        return sum(topic.entry_bytes(e) for e in entries)
+
+
+def _record_bytes(record: StoredRecord) -> int:
+    return record.length
+
+
+def _ship(topic: FrameLog, entry: m.Entry, buffers: list[Any]) -> m.Entry:
+    parts = []
+    for part in entry.parts:
+        layout = chunk_layout(topic.schema, part.capacity, lead=part.lead, ids=part.ids)
+        view = topic.held[part.segment].segment.view
+        buffers.append(Chunk(layout, view, part.position).pack(part.row, part.count))
+        parts.append(
+            m.Part(
+                0, 0, part.count, 0, part.count, part.checksum, part.lead, part.ids, part.start,
+                part.rank,
+            )
+        )  # fmt: skip
+    return m.Entry(entry.offset, entry.count, parts, entry.stamp)
