@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import Generic, TypeVar
 
 from bridge.errors import AddressInUse, ConnectionLost, HeadraceError
-from bridge.transports.protocol import MAX_QUEUED, Buffer, TransportStatistics, freeze
+from bridge.transports.protocol import MAX_QUEUED, Buffer, TransportStatistics, freeze_all
 
 __all__ = ["MemoryChannel", "MemoryListener"]
 
@@ -111,7 +111,7 @@ class MemoryChannel:
 
     def send(self, parts: Sequence[Buffer]) -> None:
         """Queue one message; never blocks."""
-        frozen = [freeze(part) for part in parts]
+        frozen = freeze_all(parts)
         with _lock:
             if self._inbox.closed:
                 raise ConnectionLost(f"The channel to {self.address} is closed; open a new one.")
@@ -198,7 +198,7 @@ class MemoryListener:
 
     def send(self, peer: bytes, parts: Sequence[Buffer]) -> bool:
         """Queue one message for a peer, False if it is gone; never blocks."""
-        frozen = [freeze(part) for part in parts]
+        frozen = freeze_all(parts)
         with _lock:
             if self._inbox.closed:
                 raise ConnectionLost(f"The listener at {self.address} is closed; open a new one.")

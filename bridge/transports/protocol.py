@@ -31,6 +31,7 @@ __all__ = [
     "Listener",
     "TransportStatistics",
     "freeze",
+    "freeze_all",
 ]
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
@@ -77,7 +78,9 @@ class Channel(Protocol):
         ConnectionLost
             If the channel is closed, or `MAX_QUEUED` messages wait already.
         MessageTooLarge
-            If a part is larger than the limit.
+            If a part is larger than `MAX_PART_BYTES`.
+        ValueError
+            If there are no parts.
         """
         ...
 
@@ -175,3 +178,10 @@ def freeze(part: Buffer) -> memoryview:
         return view
     # Views without elements cannot be cast.
     return view.cast("B") if view.nbytes else memoryview(b"")
+
+
+def freeze_all(parts: Sequence[Buffer]) -> list[memoryview]:
+    """Return `freeze` of each part; a message has at least one."""
+    if not parts:
+        raise ValueError("A message has at least one part.")
+    return [freeze(part) for part in parts]

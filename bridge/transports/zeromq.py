@@ -28,7 +28,7 @@ from bridge.transports.protocol import (
     MAX_QUEUED,
     Buffer,
     TransportStatistics,
-    freeze,
+    freeze_all,
 )
 
 __all__ = ["ZmqChannel", "ZmqListener"]
@@ -50,16 +50,17 @@ class _End:
         socket.linger = _LINGER_MS
         socket.set_hwm(MAX_QUEUED)
         socket.maxmsgsize = MAX_PART_BYTES
-        socket.copy_threshold = COPY_BELOW
         socket.heartbeat_ivl = _HEARTBEAT_MS
         socket.heartbeat_timeout = _SILENCE_MS
         socket.heartbeat_ttl = _SILENCE_MS
         # Held by whoever uses the socket, so that another thread's close waits for it.
         self._in_use = threading.Lock()
-        # Guards the three below.
+        # Guards the next two and the wake descriptor.
         self._waking = threading.Lock()
         self._woken = False
         self._closed = False
+        # An exception from outside, such as a KeyboardInterrupt, came between two parts.
+        self._torn = False
         self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._poller = zmq.Poller()
         self._poller.register(socket, zmq.POLLIN)
@@ -103,6 +104,11 @@ class _End:
     def _refuse_closed(self) -> None:
         if self._closed:
             raise ConnectionLost(f"This end of {self.address} is closed; open a new one.")
+        if self._torn:
+            raise ConnectionLost(
+                f"This end of {self.address} was interrupted in the middle of a message; "
+                f"close it and open a new one."
+            )
 
     def _take_wake(self) -> None:
         with self._waking:
@@ -111,17 +117,22 @@ class _End:
                 os.eventfd_read(self._wake_fd)
 
     def _send(self, parts: Sequence[Buffer], flags: int) -> None:
-        """Send the parts of a message; only the first can fail."""
+        """Send the parts of a message; ZeroMQ refuses the first of them or none."""
         send = self._socket.send
+        frozen = freeze_all(parts)
+        last = len(frozen) - 1
         size = 0
-        last = len(parts) - 1
-        if last < 0:
-            raise ValueError("A message has at least one part.")
-        frozen = [freeze(part) for part in parts]
-        for number, part in enumerate(frozen):
-            # pyzmq copies parts below copy_threshold in spite of copy=False.
-            send(part, flags if number == last else flags | zmq.SNDMORE, copy=False)
-            size += len(part)
+        try:
+            for number, part in enumerate(frozen):
+                length = len(part)
+                flag = flags if number == last else flags | zmq.SNDMORE
+                send(part, flag, length < COPY_BELOW)
+                size += length
+        except zmq.ZMQError:
+            raise
+        except BaseException:
+            self._torn = True
+            raise
         self._sent += 1
         self._sent_bytes += size
 
@@ -130,18 +141,22 @@ class _End:
         deadline: float | None = None
         while not self._woken:
             try:
-                frame = receive(zmq.NOBLOCK, copy=False)
+                frame = receive(zmq.NOBLOCK, False)
             except zmq.Again:
                 if deadline is None:
                     deadline = time.monotonic() + timeout
                 if not self._wait(deadline - time.monotonic()):
                     return None
                 continue
-            parts = [frame.buffer.toreadonly()]
-            # ZeroMQ hands out a message only when all its parts are there.
-            while frame.more:
-                frame = receive(zmq.NOBLOCK, copy=False)
-                parts.append(frame.buffer.toreadonly())
+            try:
+                parts = [frame.buffer.toreadonly()]
+                # ZeroMQ hands out a message only when all its parts are there.
+                while frame.more:
+                    frame = receive(zmq.NOBLOCK, False)
+                    parts.append(frame.buffer.toreadonly())
+            except BaseException:
+                self._torn = True
+                raise
             self._received += 1
             self._received_bytes += sum(map(len, parts))
             return parts
@@ -319,6 +334,8 @@ class ZmqListener(_End):
         """Queue one message for a peer, False if it is gone; never blocks."""
         with self._in_use:
             self._refuse_closed()
+            if not parts:
+                raise ValueError("A message has at least one part.")
             try:
                 self._send([peer, *parts], zmq.NOBLOCK)
             except zmq.ZMQError as error:
