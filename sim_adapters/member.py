@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-import msgspec
 import xxhash
 
 from bridge.staging.messages import StreamOptions
@@ -18,25 +17,28 @@ from bridge.staging.messages import StreamOptions
 __all__ = ["Adapter", "Connection", "derive_seed"]
 
 
-class Connection(msgspec.Struct, frozen=True, kw_only=True):
-    """How a worker process reaches staging; plain data, so that it can be sent to one.
+class Connection(Protocol):
+    """How a worker process reaches staging; any object with these attributes will do."""
 
-    Attributes
-    ----------
-    address
-        Address of the stager.
-    keys
-        Key file; empty without encryption.
-    timeout
-        Time limit in seconds for everything that waits for the stager.
-    options
-        How the stager keeps the streams.
-    """
+    @property
+    def address(self) -> str:
+        """Address of the stager."""
+        ...
 
-    address: str
-    keys: str = ""
-    timeout: float = 10.0
-    options: StreamOptions = StreamOptions()
+    @property
+    def keys(self) -> Any:
+        """Keys, as a `bridge.staging.client.StagerClient` takes them; nothing without."""
+        ...
+
+    @property
+    def timeout(self) -> float:
+        """Time limit in seconds for everything that waits for the stager."""
+        ...
+
+    @property
+    def options(self) -> StreamOptions:
+        """How the stager keeps the streams."""
+        ...
 
 
 class Adapter(Protocol):

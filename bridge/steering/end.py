@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from bridge.commands import Acknowledgement, Command, Event, FrameReference
-from bridge.errors import CommandRefused
 from bridge.frames import Frame
 from bridge.steering.channel import ChannelStatistics, CommandChannel
 
@@ -37,7 +36,7 @@ class CommandCarrier(Protocol):
         """Tell people something."""
         ...
 
-    def read_frame(self, reference: FrameReference, timeout: float) -> Frame:
+    def read_frame(self, reference: FrameReference, *, timeout: float) -> Frame:
         """Look a frame up in staging."""
         ...
 
@@ -109,12 +108,7 @@ class SimulationEnd:
 
     def read_frame(self, reference: FrameReference) -> Frame:
         """Look a frame up in staging, within the time limit."""
-        try:
-            return self.carrier.read_frame(reference, self._timeout)
-        except TimeoutError as error:
-            raise CommandRefused(
-                f"it was not delivered within {self._timeout:g} s ({error})"
-            ) from error
+        return self.carrier.read_frame(reference, timeout=self._timeout)
 
     def close(self, step: int, time: float) -> None:
         """Refuse what has no answer yet."""

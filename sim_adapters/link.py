@@ -1,0 +1,478 @@
+"""Link any simulation that is driven from Python to staging, and let it be steered.
+
+Ten lines are enough::
+
+    with link("melt", every=100, capabilities=[Capability("stop")], units={"x": "nm"}) as stream:
+        for step in range(1_000_000):
+            x, v = advance(x, v)
+            if stream.put(step, step * dt, x=x):
+                stream.service(step, step * dt)
+            if stream.stopped:
+                break
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import time as clock
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from bridge.commands import Capability, Command, CommandKind, Event
+from bridge.errors import CommandRefused, HeadraceError, SteeringError
+from bridge.schema import StreamSchema, Topology
+from bridge.staging.messages import FullPolicy, StreamOptions
+from bridge.staging.producer import Producer
+from bridge.staging.rendezvous import resolve
+from bridge.steering import ChannelStatistics, CommandChannel, SimulationEnd, read_restart
+from sim_adapters.lives import read_answered
+
+__all__ = ["Link", "link"]
+
+_log = logging.getLogger(__name__)
+
+PATIENCE = 600.0
+"""Seconds for which a frame waits for room in a full stream whose policy is ``block``."""
+
+Shapes = Mapping[str, tuple[int, ...]]
+Arrays = dict[str, npt.NDArray[np.float64]]
+
+
+class Link:
+    """The simulation's thread puts frames and applies commands here; see `link` for parameters.
+
+    One thread uses a link. Sending happens in a thread of the producer.
+
+    Attributes
+    ----------
+    simulation
+        Name of the simulation.
+    every
+        Steps between two frames; an ``interval`` command changes it.
+    epoch
+        Which continuous piece of trajectory the next frame belongs to; each restart that was
+        applied begins a new one.
+    """
+
+    def __init__(
+        self,
+        simulation: str,
+        *,
+        address: str,
+        schema: StreamSchema | None = None,
+        every: int = 1,
+        select: Sequence[int] | None = None,
+        fields: Sequence[str] | None = None,
+        options: StreamOptions | None = None,
+        capabilities: Sequence[Capability] = (),
+        keys: Any = None,
+        timeout: float = 10.0,
+        patience: float = PATIENCE,
+        describe: Callable[[Mapping[str, Any]], StreamSchema] = StreamSchema.from_arrays,
+    ) -> None:
+        if every < 1:
+            raise SteeringError(f"Frames come every {every} steps; it must be at least 1.")
+        self.simulation = simulation
+        self.every = every
+        self.epoch = 0
+        self.step, self.time = -1, 0.0
+        self._address = address
+        self._select = None if select is None else np.asarray(select, np.intp)
+        self._fields = None if fields is None else tuple(fields)
+        self._options = options or StreamOptions()
+        self._capabilities = tuple(capabilities)
+        self._keys = keys
+        self._timeout = timeout
+        self._patience = patience
+        self._describe = describe
+        self._producer: Producer | None = None
+        self._end: SimulationEnd | None = None
+        self._setters: dict[str, Callable[[float], object]] = {}
+        self._restart: Callable[[Arrays, Command], object] | None = None
+        self._shapes: tuple[Shapes, Shapes] = ({}, {})
+        self._last_put = -1
+        self._closed = False
+        if schema is not None:
+            self._open(schema)
+        atexit.register(self._close_at_exit)
+
+    # Frames ------------------------------------------------------------------------------------
+
+    @property
+    def producer(self) -> Producer:
+        """The producer; there is none before the first frame where no schema was given."""
+        if self._producer is None:
+            raise SteeringError(
+                f"The link of {self.simulation!r} has no schema yet: put a frame first, or give "
+                "a schema or an example."
+            )
+        return self._producer
+
+    @property
+    def next_frame(self) -> int:
+        """Step from which on the next frame is sent."""
+        return self._last_put + self.every if self._last_put >= 0 else 0
+
+    @property
+    def next_command(self) -> int | None:
+        """Earliest step that a waiting command asks for; serve commands there."""
+        return None if self._end is None else self._end.channel.next_step
+
+    def put(self, step: int, time: float, **arrays: Any) -> bool:
+        """Send a frame if one is due; returns whether it was.
+
+        Returns after one copy, unless the stream is full and its policy is ``block``: then it
+        waits for room.
+
+        Raises
+        ------
+        SchemaError
+            If an array is missing, or has another shape or dtype than the schema.
+        FrameOrderError
+            If the step is not greater than the one before.
+        StreamFull
+            If no room came free within the link's patience.
+        """
+        if step < self.next_frame:
+            return False
+        values = self._pick(arrays)
+        producer = self._producer or self._open(self._describe(values))
+        producer.put(step, time, values, epoch=self.epoch, timeout=self._patience)
+        self.step, self.time, self._last_put = step, time, step
+        return True
+
+    def put_many(self, steps: Any, times: Any, **columns: Any) -> None:
+        """Send stacked frames, each of which is due; the first axis counts them."""
+        self.producer.put_many(steps, times, columns, epochs=self.epoch, timeout=self._patience)
+        self.step = self._last_put = int(steps[-1])
+        self.time = float(times[-1])
+
+    # Commands ----------------------------------------------------------------------------------
+
+    @property
+    def stopped(self) -> bool:
+        """Whether a stop was applied: the simulation should end."""
+        return self._end is not None and self._end.channel.stopped
+
+    def on(self, kind: CommandKind, parameter: str, function: Callable[..., object]) -> None:
+        """Name the function that applies a command when `service` is called.
+
+        Parameters
+        ----------
+        kind, parameter
+            ``"set"`` and the parameter's name, or ``"restart"`` and an empty string.
+        function
+            Called with the value for ``set``, and with the arrays and the command for
+            ``restart``, where the arrays have the names and shapes of the schema; see
+            `on_restart` for others. It refuses by raising `CommandRefused`.
+        """
+        if kind == "set":
+            self._setters[parameter] = function
+        elif kind == "restart":
+            self.on_restart(function)
+        else:
+            raise SteeringError(f"A link carries out {kind!r} by itself; it needs no function.")
+
+    def on_restart(
+        self,
+        function: Callable[[Arrays, Command], object],
+        required: Shapes | None = None,
+        optional: Shapes | None = None,
+    ) -> None:
+        """Name the function that restarts the simulation, and the arrays that it needs."""
+        self._restart = function
+        self._shapes = (required or {}, optional or {})
+
+    def commands(self, step: int | None = None, time: float | None = None) -> Iterator[Command]:
+        """Yield the set and restart commands that are due; answer each before the next.
+
+        Pause, resume, stop and interval are carried out here. While the simulation is paused the
+        call waits for a resume or a stop; else it never waits.
+
+        Parameters
+        ----------
+        step, time
+            Where the simulation stands; by default where it last put a frame.
+        """
+        if self._end is None:
+            return
+        self.step = self.step if step is None else step
+        self.time = self.time if time is None else time
+        for command in self._end.commands(self.step, self.time):
+            if command.kind == "interval":
+                self.every = int(command.value or 1)
+                self.applied(command)
+            else:
+                yield command
+
+    def applied(self, command: Command, step: int | None = None, time: float | None = None) -> None:
+        """Acknowledge that a command took effect, by default where `commands` was called."""
+        if self._end is not None:
+            if command.kind == "restart":
+                self.epoch += 1
+            self._end.applied(
+                command,
+                self.step if step is None else step,
+                self.time if time is None else time,
+            )
+
+    def refuse(self, command: Command, reason: str) -> None:
+        """Acknowledge that a command had no effect, and why."""
+        if self._end is not None:
+            self._end.refuse(command, reason, self.step, self.time)
+
+    def read_restart(self, command: Command) -> Arrays:
+        """Return the arrays of a restart, checked; raises `CommandRefused` if they do not fit."""
+        required, optional = self._shapes
+        if not required:
+            required = {v.name: v.shape for v in self.producer.schema.variables}
+        assert self._end is not None
+        return read_restart(command, required, self._end.read_frame, optional=optional)
+
+    def service(self, step: int | None = None, time: float | None = None) -> bool:
+        """Apply what is due with the functions named by `on`; returns whether to go on.
+
+        A function's `CommandRefused` refuses the command; any other error refuses it as well, and
+        is raised.
+        """
+        for command in self.commands(step, time):
+            try:
+                if command.kind == "restart":
+                    if self._restart is None:
+                        raise CommandRefused("The simulation has no function for restarts.")
+                    self._restart(self.read_restart(command), command)
+                else:
+                    setter = self._setters.get(command.parameter)
+                    if setter is None or command.value is None:
+                        raise CommandRefused(
+                            f"The simulation has no function that sets {command.parameter!r}."
+                        )
+                    setter(command.value)
+            except CommandRefused as error:
+                self.refuse(command, str(error))
+            except BaseException as error:
+                self.refuse(command, f"The simulation failed to apply it: {error}.")
+                raise
+            else:
+                self.applied(command)
+        return not self.stopped
+
+    def wait(self, seconds: float) -> None:
+        """Stand still for a while, or until a command arrives."""
+        if seconds > 0:
+            self.producer.wait_for_command(seconds)
+
+    # End ---------------------------------------------------------------------------------------
+
+    def event(
+        self,
+        kind: str,
+        message: str,
+        *,
+        level: Literal["info", "warning", "error"] = "info",
+        **data: Any,
+    ) -> None:
+        """Tell people something; `data` holds the numbers."""
+        self.producer.event(
+            Event(
+                kind,
+                message,
+                simulation=self.simulation,
+                source="adapter",
+                level=level,
+                stamp=clock.time(),
+                data=data,
+            )
+        )
+
+    def statistics(self) -> ChannelStatistics | None:
+        """Return what became of the commands so far; None before the first frame."""
+        return None if self._end is None else self._end.statistics()
+
+    def close(self, *, finished: bool = True) -> None:
+        """Send what is left, refuse what has no answer, and leave; may be called again.
+
+        Parameters
+        ----------
+        finished
+            Tell readers that no more frames will come. False leaves the stream open for another
+            life of the simulation.
+        """
+        if self._closed:
+            return
+        self._closed = True
+        atexit.unregister(self._close_at_exit)
+        if self._producer is None or self._end is None:
+            return
+        try:
+            if finished:
+                self._end.close(self.step, self.time)
+        finally:
+            self._producer.close(finished=finished)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        try:
+            self.close(finished=error is None)
+        except HeadraceError:
+            if error is None:
+                raise
+            # The error that ended the simulation says more than the one that it brought about.
+            _log.warning("link closed badly", exc_info=True)
+
+    def _close_at_exit(self) -> None:
+        try:
+            self.close(finished=False)
+        except HeadraceError:
+            _log.warning("link closed badly", exc_info=True)
+
+    def _pick(self, arrays: Mapping[str, Any]) -> dict[str, Any]:
+        values = dict(arrays)
+        if self._fields is not None:
+            values = {name: arrays[name] for name in self._fields if name in arrays}
+        if self._select is None:
+            return values
+        rows = next((np.shape(v)[0] for v in values.values() if np.ndim(v)), 0)
+        return {
+            name: np.asarray(v)[self._select] if np.ndim(v) and np.shape(v)[0] == rows else v
+            for name, v in values.items()
+        }
+
+    def _open(self, schema: StreamSchema) -> Producer:
+        producer = Producer(
+            self.simulation,
+            schema,
+            address=self._address,
+            options=self._options,
+            capabilities=self._capabilities,
+            keys=self._keys,
+            timeout=self._timeout,
+        )
+        resumed = producer.resumed
+        answered: set[str] = set()
+        if resumed.next_offset:
+            self.epoch = resumed.last_epoch + 1
+            self._last_put = self.step = resumed.last_step
+            self.time = resumed.last_time
+            answered = read_answered(
+                self._address, self.simulation, keys=self._keys, timeout=self._timeout
+            )
+        channel = CommandChannel(
+            self.simulation,
+            self._capabilities,
+            incarnation=resumed.incarnation,
+            answered=answered,
+        )
+        self._producer = producer
+        self._end = SimulationEnd(producer, channel, timeout=self._timeout)
+        return producer
+
+
+def link(
+    simulation: str,
+    *,
+    stager: str | None = None,
+    run_directory: Path | str | None = None,
+    every: int = 1,
+    select: Sequence[int] | None = None,
+    fields: Sequence[str] | None = None,
+    when_full: FullPolicy = "block",
+    capacity: int = 256 << 20,
+    schema: StreamSchema | None = None,
+    example: Mapping[str, Any] | None = None,
+    units: Mapping[str, str] | None = None,
+    time_unit: str = "",
+    topology: Topology | None = None,
+    attributes: Mapping[str, str] | None = None,
+    capabilities: Sequence[Capability] = (),
+    keys: Any = None,
+    timeout: float = 10.0,
+    patience: float = PATIENCE,
+) -> Link:
+    """Link a simulation to a stager.
+
+    Waits up to `timeout` seconds for the stager. With a schema or an example the stream is opened
+    now, else by the first frame.
+
+    Parameters
+    ----------
+    simulation
+        Name of the simulation; its stream is the topic ``frames/<name>``.
+    stager
+        Address of the stager; by default that of ``HEADRACE_STAGER``, else the one that
+        announced itself in `run_directory`.
+    run_directory
+        Folder in which a stager of this run announces itself.
+    every
+        Steps between two frames.
+    select
+        Rows to send of every array that has as many rows as the first one.
+    fields
+        Names of the arrays to send; all by default.
+    when_full
+        ``block``, ``drop_oldest``, ``drop_newest`` or ``latest``.
+    capacity
+        Bytes that the stream may hold.
+    schema
+        What frames are made of, or
+    example
+        one frame's arrays to derive it from.
+    units, time_unit, topology, attributes
+        For a schema that is derived.
+    capabilities
+        What others may do to the simulation.
+    keys
+        Keys for an encrypted connection.
+    timeout
+        Time limit in seconds for whatever waits for an answer of the stager.
+    patience
+        Time limit in seconds for a frame to wait for room, if the policy is ``block``.
+
+    Raises
+    ------
+    NobodyListening
+        If no stager answers in time.
+    """
+
+    def describe(values: Mapping[str, Any]) -> StreamSchema:
+        return StreamSchema.from_arrays(
+            values,
+            units={k: u for k, u in (units or {}).items() if k in values},
+            time_unit=time_unit,
+            topology=topology,
+            selection="" if select is None else f"{len(select)} rows",
+            attributes=dict(attributes or {}),
+        )
+
+    folder = None if run_directory is None else Path(run_directory)
+    out = Link(
+        simulation,
+        address=resolve(stager, folder, timeout=timeout),
+        every=every,
+        select=select,
+        fields=fields,
+        options=StreamOptions(when_full=when_full, capacity=capacity),
+        capabilities=capabilities,
+        keys=keys,
+        timeout=timeout,
+        patience=patience,
+        describe=describe,
+    )
+    if schema is not None:
+        out._open(schema)
+    elif example is not None:
+        out._open(describe(out._pick(example)))
+    return out
