@@ -124,6 +124,11 @@ class Link:
         """Earliest step that a waiting command asks for; serve commands there."""
         return None if self._end is None else self._end.channel.next_step
 
+    def count_from(self, step: int) -> None:
+        """Let the first frame come `every` steps after this one, instead of at once."""
+        if self._last_put < 0:
+            self._last_put = step
+
     def put(self, step: int, time: float, **arrays: Any) -> bool:
         """Send a frame if one is due; returns whether it was.
 
