@@ -166,7 +166,7 @@ def _view(payload: memoryview, name: str, dtype: str, shape: list[int], position
 def encode_batch(batch: FrameBatch, *, meta: Mapping[str, Any] | None = None) -> bytearray:
     """Encode a batch, with plain data (numbers, text, lists, maps) beside it as `meta`."""
     header = _Header(c=[], s=batch.simulation, n=len(batch), m=dict(meta or {}))
-    own = dict(
+    own: dict[str, Array] = dict(
         zip(
             _FRAME_COLUMNS,
             (batch.offsets, batch.steps, batch.times, batch.epochs),

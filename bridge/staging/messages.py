@@ -9,7 +9,7 @@ does a thing once.
 from __future__ import annotations
 
 import struct
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 
@@ -71,11 +71,15 @@ class StreamOptions(msgspec.Struct, frozen=True, omit_defaults=True):
         Bytes that the stream may hold.
     segment
         Bytes of one segment; 0 to let the stager choose by the size of a frame.
+    keep
+        Bytes that stay readable behind what every consumer group has committed. Little is faster:
+        the same warm pages are written again. What no group has committed stays in any case.
     """
 
     when_full: FullPolicy = "block"
     capacity: int = 256 << 20
     segment: int = 0
+    keep: int = 32 << 20
 
 
 class _Request(msgspec.Struct, array_like=True, tag=True):
@@ -410,23 +414,33 @@ def encode(message: Request | Reply) -> bytes:
 
 def decode_request(data: memoryview) -> Request:
     """Decode what a client sent."""
-    return _decode(_requests, data)
+    _check_head(data)
+    try:
+        return _requests.decode(data[4:])
+    except msgspec.MsgspecError as error:
+        raise _unreadable(error) from error
 
 
 def decode_reply(data: memoryview) -> Reply:
     """Decode what the stager answered."""
-    return _decode(_replies, data)
-
-
-def _decode(decoder: msgspec.msgpack.Decoder[Any], data: memoryview) -> Any:
-    if data[:4] != _HEAD:
-        if len(data) < 4 or data[:2] != b"HR":
-            raise ProtocolError("A peer sent something that is not Headrace's protocol.")
-        raise VersionMismatch(
-            f"The peer speaks protocol version {int.from_bytes(data[2:4], 'little')}, this side "
-            f"version {PROTOCOL_VERSION}; install the same release of Headrace on both."
-        )
+    _check_head(data)
     try:
-        return decoder.decode(data[4:])
+        return _replies.decode(data[4:])
     except msgspec.MsgspecError as error:
-        raise ProtocolError(f"A peer sent a message that cannot be read: {error}.") from error
+        raise _unreadable(error) from error
+
+
+def _check_head(data: memoryview) -> None:
+    head = bytes(data[:4])
+    if head == _HEAD:
+        return
+    if len(head) < 4 or head[:2] != b"HR":
+        raise ProtocolError("A peer sent something that is not Headrace's protocol.")
+    raise VersionMismatch(
+        f"The peer speaks protocol version {int.from_bytes(head[2:4], 'little')}, this side "
+        f"version {PROTOCOL_VERSION}; install the same release of Headrace on both."
+    )
+
+
+def _unreadable(error: Exception) -> ProtocolError:
+    return ProtocolError(f"A peer sent a message that cannot be read: {error}.")

@@ -146,8 +146,8 @@ class Readers:
     def _try(self, peer: bytes, request: m.Fetch, *, final: bool) -> bool:
         positions = dict(request.positions)
         if request.follow:
-            for topic in self._catalogue.under(request.follow):
-                positions.setdefault(topic.name, topic.low)
+            for followed in self._catalogue.under(request.follow):
+                positions.setdefault(followed.name, followed.low)
         reader = self._reader(peer)
         if request.fresh:
             reader.schemas.clear()
@@ -158,9 +158,10 @@ class Readers:
         frames, room = request.max_frames, request.max_bytes
         anything = final
         for name, position in positions.items():
-            topic = self._catalogue.get(name)
-            if topic is None:
+            found = self._catalogue.get(name)
+            if found is None:
                 continue
+            topic: FrameLog | RecordLog = found
             part = m.TopicSlice(
                 name, position, topic.low, topic.end, topic.finished and position >= topic.end
             )

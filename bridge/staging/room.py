@@ -15,7 +15,7 @@ __all__ = ["Room"]
 INLINE_WINDOW = 64 << 20
 """Bytes that may travel without being acknowledged, unless a stream's capacity is less."""
 
-MAX_SEGMENT = 64 << 20
+MAX_SEGMENT = 16 << 20
 BUSY = 0.1
 """A segment filled in less than this many seconds is followed by one of twice its size."""
 
@@ -118,7 +118,7 @@ class Room:
             # A block may be larger than the segment that was leased for others.
             self._next_size = current.size * 2
         elif time.monotonic() - current.since < BUSY:
-            self._next_size = min(current.size * 2, MAX_SEGMENT)
+            self._next_size = max(current.size, min(current.size * 2, MAX_SEGMENT))
         self._current = None
 
     def _take_memory(

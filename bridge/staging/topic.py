@@ -193,6 +193,7 @@ class TopicLog(Generic[E_]):
         StorageFull
             If the store has no room and nothing of this topic can give way.
         """
+        self._release_beyond_keep()
         while self.allocated + size > self.options.capacity and self.held:
             if not self._release_oldest(drop=drop):
                 return None
@@ -208,6 +209,20 @@ class TopicLog(Generic[E_]):
         self.allocated += segment.size
         self.note(TookSegment(segment.number, segment.size, rank))
         return held
+
+    def _release_beyond_keep(self) -> None:
+        if not self.groups:
+            return
+        floor = self.floor()
+        old = [h for h in self.held.values() if h.sealed and not h.waiting and h.stop <= floor]
+        size = sum(h.segment.size for h in old)
+        for held in old:
+            if size <= self.options.keep:
+                break
+            size -= held.segment.size
+            if held.stop > self.low:
+                self._trim(held.stop)
+            self._let_go(held)
 
     def _release_oldest(self, *, drop: bool) -> bool:
         for held in self.held.values():

@@ -1,0 +1,1 @@
+"""Measurements of Headrace against what it is to beat; see ``python -m benchmarks --help``."""

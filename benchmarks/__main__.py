@@ -1,0 +1,64 @@
+"""``python -m benchmarks NAME [--quick] [--json]``: run one benchmark, or all of them.
+
+The last line printed is one JSON object; the exit status is 0 whether targets are met or not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import sys
+from typing import Any
+
+NAMES = (
+    "staging",
+    "put",
+    "overhead",
+    "latency",
+    "memory",
+    "steering",
+    "storage_lmdb",
+)
+
+
+def _show(result: dict[str, Any]) -> None:
+    for f in result["figures"]:
+        mark = {True: "met", False: "NOT MET", None: ""}[f["met"]]
+        sign = "at least" if f["better"] == "higher" else "at most"
+        target = "" if f["target"] is None else f"({sign} {f['target']:g}) {mark}"
+        print(f"  {f['name']:<56} {f['value']:>12g} {f['unit']:<12} ±{f['spread']:<9g} {target}")
+
+
+def main() -> int:
+    """Parse the command line, run, print."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("name", choices=[*NAMES, "all"])
+    parser.add_argument("--quick", action="store_true", help="at most 45 s, less exact")
+    parser.add_argument("--json", action="store_true", help="print nothing but the JSON object")
+    options = parser.parse_args()
+    names = NAMES if options.name == "all" else (options.name,)
+    results = []
+    for name in names:
+        module = importlib.import_module(f"benchmarks.{name}")
+        result = module.run(options.quick)
+        results.append(result)
+        if not options.json:
+            print(f"{name}:")
+            _show(result)
+        if options.name == "all" and options.json:
+            print(json.dumps(result), flush=True)
+    if options.name == "all":
+        together = [
+            {**f, "name": f"{r['benchmark']}: {f['name']}"} for r in results for f in r["figures"]
+        ]
+        print(
+            json.dumps({"benchmark": "all", "machine": results[0]["machine"], "figures": together})
+        )
+    else:
+        print(json.dumps(results[0]))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
