@@ -21,6 +21,8 @@ from analytics.features import (
 )
 from analytics.novelty import LocalOutlier, VisitCounts
 from analytics.policies import RestartRare, StopAtTarget
+from analytics.reduction import OnlinePCA, OnlineTICA
+from analytics.statistics import Moments
 from bridge.frames import FrameBatch
 from bridge.testing.operators import Maker, random_stream
 from tests.analytics.novelty.learned import learned_stream
@@ -58,8 +60,41 @@ FEATURES: list[Case] = [
     Case("rmsd", lambda: RMSD(reference=REFERENCE, atoms=[0, 1, 2, 5]), POSITIONS),
     Case("radius_of_gyration", lambda: RadiusOfGyration(atoms=[0, 1, 3]), POSITIONS),
 ]
-STATISTICS: list[Case] = []
-REDUCTION: list[Case] = []
+STATISTICS: list[Case] = [
+    Case("moments", lambda: Moments(input="features", update_every=37), FEATURES_OF_FRAMES),
+    Case(
+        "forgetting moments",
+        lambda: Moments(input="features", update_every=50, half_life=30.0),
+        FEATURES_OF_FRAMES,
+    ),
+]
+REDUCTION: list[Case] = [
+    Case("pca", lambda: OnlinePCA(input="features", update_every=45), FEATURES_OF_FRAMES),
+    Case(
+        "forgetting pca",
+        lambda: OnlinePCA(input="features", n_components=3, update_every=70, half_life=50.0),
+        FEATURES_OF_FRAMES,
+    ),
+    Case(
+        "tica",
+        lambda: OnlineTICA(input="features", lag=3, update_every=45, min_frames=100),
+        FEATURES_OF_FRAMES,
+    ),
+    Case(
+        "forgetting tica",
+        lambda: OnlineTICA(
+            input="features", lag=5, n_components=5, update_every=64, half_life=90.0
+        ),
+        FEATURES_OF_FRAMES,
+    ),
+    Case(
+        "irreversible tica",
+        lambda: OnlineTICA(
+            input="features", lag=1, update_every=100, reversible=False, scaling="unit"
+        ),
+        FEATURES_OF_FRAMES,
+    ),
+]
 NOVELTY: list[Case] = [
     Case(f"{name} {retention}", partial(make, retention=retention, memory=60), LEARNED)
     for retention in ("reservoir", "sliding")

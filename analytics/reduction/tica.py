@@ -1,0 +1,79 @@
+"""Slow components that follow the run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from analytics.reduction.online import OnlineReduction
+from analytics.reduction.streaming_tica import Scaling, StreamingTICA
+
+__all__ = ["OnlineTICA"]
+
+
+class OnlineTICA(OnlineReduction):
+    """Add time-lagged independent components, learned from all simulations as frames come.
+
+    The model is renewed whenever the number of frames seen, of all simulations, is a multiple of
+    `update_every` and at least `min_frames`. A frame is projected with the model made of frames
+    before it; until there is one, its components are 0 and it is not ready. An event
+    ``model_ready`` tells of the first. What makes a pair of frames: `LaggedCovariance`; how order
+    and signs stay as they are: `analytics.reduction.model.follow`.
+
+    Parameters
+    ----------
+    input
+        Column, or list of columns, of k features in all in each frame; at most 2,048.
+    lag
+        Number of frames.
+    n_components
+        Number of components.
+    update_every
+        Frames between renewals.
+    min_frames
+        Frames before the first model; None for the first renewal. A few hundred for each feature
+        keep chance correlations small.
+    half_life
+        Frames after which a pair counts half; None for no forgetting.
+    reversible, scaling, regularisation
+        See `StreamingTICA`.
+    output
+        Column to add, float64 of shape (n, n_components). Beside it, ``<output>_ready`` is
+        boolean of shape (n,).
+
+    Raises
+    ------
+    ConfigError
+        If a parameter is wrong, or there are fewer features than components.
+    SchemaError
+        On a batch without fitting columns, or with a value that is not finite.
+    """
+
+    def __init__(
+        self,
+        *,
+        input: str | Sequence[str],
+        lag: int,
+        n_components: int = 2,
+        update_every: int = 100,
+        min_frames: int | None = None,
+        half_life: float | None = None,
+        reversible: bool = True,
+        scaling: Scaling = "kinetic_map",
+        regularisation: float = 1e-6,
+        output: str = "tica",
+    ) -> None:
+        estimator = StreamingTICA(
+            lag,
+            n_components,
+            reversible=reversible,
+            scaling=scaling,
+            regularisation=regularisation,
+            half_life=half_life,
+        )
+        super().__init__(
+            estimator,
+            input=input,
+            update_every=update_every,
+            min_frames=min_frames,
+            output=output,
+        )
