@@ -16,22 +16,22 @@ from __future__ import annotations
 import atexit
 import logging
 import time as clock
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
 
 import numpy as np
-import numpy.typing as npt
 
-from bridge.commands import Capability, Command, CommandKind, Event
-from bridge.errors import CommandRefused, HeadraceError, SteeringError
+from bridge.commands import Capability, Event
+from bridge.errors import HeadraceError, SteeringError
 from bridge.schema import StreamSchema, Topology
 from bridge.staging.messages import FullPolicy, StreamOptions
 from bridge.staging.producer import Producer
 from bridge.staging.rendezvous import resolve
-from bridge.steering import ChannelStatistics, CommandChannel, SimulationEnd, read_restart
+from bridge.steering import CommandChannel, SimulationEnd
 from sim_adapters.lives import read_answered
+from sim_adapters.steered import Steered
 
 __all__ = ["Link", "link"]
 
@@ -40,24 +40,12 @@ _log = logging.getLogger(__name__)
 PATIENCE = 600.0
 """Seconds for which a frame waits for room in a full stream whose policy is ``block``."""
 
-Shapes = Mapping[str, tuple[int, ...]]
-Arrays = dict[str, npt.NDArray[np.float64]]
 
-
-class Link:
+class Link(Steered):
     """The simulation's thread puts frames and applies commands here; see `link` for parameters.
 
-    One thread uses a link. Sending happens in a thread of the producer.
-
-    Attributes
-    ----------
-    simulation
-        Name of the simulation.
-    every
-        Steps between two frames; an ``interval`` command changes it.
-    epoch
-        Which continuous piece of trajectory the next frame belongs to; each restart that was
-        applied begins a new one.
+    One thread uses a link. Sending happens in a thread of the producer. How commands are taken and
+    answered is described in `sim_adapters.steered.Steered`.
     """
 
     def __init__(
@@ -78,10 +66,7 @@ class Link:
     ) -> None:
         if every < 1:
             raise SteeringError(f"Frames come every {every} steps; it must be at least 1.")
-        self.simulation = simulation
-        self.every = every
-        self.epoch = 0
-        self.step, self.time = -1, 0.0
+        super().__init__(simulation, every)
         self._address = address
         self._select = None if select is None else np.asarray(select, np.intp)
         self._fields = None if fields is None else tuple(fields)
@@ -92,17 +77,11 @@ class Link:
         self._patience = patience
         self._describe = describe
         self._producer: Producer | None = None
-        self._end: SimulationEnd | None = None
-        self._setters: dict[str, Callable[[float], object]] = {}
-        self._restart: Callable[[Arrays, Command], object] | None = None
-        self._shapes: tuple[Shapes, Shapes] = ({}, {})
         self._last_put = -1
         self._closed = False
         if schema is not None:
             self._open(schema)
         atexit.register(self._close_at_exit)
-
-    # Frames ------------------------------------------------------------------------------------
 
     @property
     def producer(self) -> Producer:
@@ -118,11 +97,6 @@ class Link:
     def next_frame(self) -> int:
         """Step from which on the next frame is sent."""
         return self._last_put + self.every if self._last_put >= 0 else 0
-
-    @property
-    def next_command(self) -> int | None:
-        """Earliest step that a waiting command asks for; serve commands there."""
-        return None if self._end is None else self._end.channel.next_step
 
     def count_from(self, step: int) -> None:
         """Let the first frame come `every` steps after this one, instead of at once."""
@@ -158,122 +132,10 @@ class Link:
         self.step = self._last_put = int(steps[-1])
         self.time = float(times[-1])
 
-    # Commands ----------------------------------------------------------------------------------
-
-    @property
-    def stopped(self) -> bool:
-        """Whether a stop was applied: the simulation should end."""
-        return self._end is not None and self._end.channel.stopped
-
-    def on(self, kind: CommandKind, parameter: str, function: Callable[..., object]) -> None:
-        """Name the function that applies a command when `service` is called.
-
-        Parameters
-        ----------
-        kind, parameter
-            ``"set"`` and the parameter's name, or ``"restart"`` and an empty string.
-        function
-            Called with the value for ``set``, and with the arrays and the command for
-            ``restart``, where the arrays have the names and shapes of the schema; see
-            `on_restart` for others. It refuses by raising `CommandRefused`.
-        """
-        if kind == "set":
-            self._setters[parameter] = function
-        elif kind == "restart":
-            self.on_restart(function)
-        else:
-            raise SteeringError(f"A link carries out {kind!r} by itself; it needs no function.")
-
-    def on_restart(
-        self,
-        function: Callable[[Arrays, Command], object],
-        required: Shapes | None = None,
-        optional: Shapes | None = None,
-    ) -> None:
-        """Name the function that restarts the simulation, and the arrays that it needs."""
-        self._restart = function
-        self._shapes = (required or {}, optional or {})
-
-    def commands(self, step: int | None = None, time: float | None = None) -> Iterator[Command]:
-        """Yield the set and restart commands that are due; answer each before the next.
-
-        Pause, resume, stop and interval are carried out here. While the simulation is paused the
-        call waits for a resume or a stop; else it never waits.
-
-        Parameters
-        ----------
-        step, time
-            Where the simulation stands; by default where it last put a frame.
-        """
-        if self._end is None:
-            return
-        self.step = self.step if step is None else step
-        self.time = self.time if time is None else time
-        for command in self._end.commands(self.step, self.time):
-            if command.kind == "interval":
-                self.every = int(command.value or 1)
-                self.applied(command)
-            else:
-                yield command
-
-    def applied(self, command: Command, step: int | None = None, time: float | None = None) -> None:
-        """Acknowledge that a command took effect, by default where `commands` was called."""
-        if self._end is not None:
-            if command.kind == "restart":
-                self.epoch += 1
-            self._end.applied(
-                command,
-                self.step if step is None else step,
-                self.time if time is None else time,
-            )
-
-    def refuse(self, command: Command, reason: str) -> None:
-        """Acknowledge that a command had no effect, and why."""
-        if self._end is not None:
-            self._end.refuse(command, reason, self.step, self.time)
-
-    def read_restart(self, command: Command) -> Arrays:
-        """Return the arrays of a restart, checked; raises `CommandRefused` if they do not fit."""
-        required, optional = self._shapes
-        if not required:
-            required = {v.name: v.shape for v in self.producer.schema.variables}
-        assert self._end is not None
-        return read_restart(command, required, self._end.read_frame, optional=optional)
-
-    def service(self, step: int | None = None, time: float | None = None) -> bool:
-        """Apply what is due with the functions named by `on`; returns whether to go on.
-
-        A function's `CommandRefused` refuses the command; any other error refuses it as well, and
-        is raised.
-        """
-        for command in self.commands(step, time):
-            try:
-                if command.kind == "restart":
-                    if self._restart is None:
-                        raise CommandRefused("The simulation has no function for restarts.")
-                    self._restart(self.read_restart(command), command)
-                else:
-                    setter = self._setters.get(command.parameter)
-                    if setter is None or command.value is None:
-                        raise CommandRefused(
-                            f"The simulation has no function that sets {command.parameter!r}."
-                        )
-                    setter(command.value)
-            except CommandRefused as error:
-                self.refuse(command, str(error))
-            except BaseException as error:
-                self.refuse(command, f"The simulation failed to apply it: {error}.")
-                raise
-            else:
-                self.applied(command)
-        return not self.stopped
-
     def wait(self, seconds: float) -> None:
         """Stand still for a while, or until a command arrives."""
         if seconds > 0:
             self.producer.wait_for_command(seconds)
-
-    # End ---------------------------------------------------------------------------------------
 
     def event(
         self,
@@ -295,10 +157,6 @@ class Link:
                 data=data,
             )
         )
-
-    def statistics(self) -> ChannelStatistics | None:
-        """Return what became of the commands so far; None before the first frame."""
-        return None if self._end is None else self._end.statistics()
 
     def close(self, *, finished: bool = True) -> None:
         """Send what is left, refuse what has no answer, and leave; may be called again.
@@ -381,7 +239,7 @@ class Link:
             incarnation=resumed.incarnation,
             answered=answered,
         )
-        self._producer = producer
+        self._producer, self._schema = producer, schema
         self._end = SimulationEnd(producer, channel, timeout=self._timeout)
         return producer
 
