@@ -31,7 +31,7 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
     number
         Counts checkpoints, from 1.
     positions
-        Simulation to the offset of the next frame.
+        Topic of frames to the offset of the next one.
     finished
         Simulations whose streams ended, and whose keyed operators heard of it.
     known
@@ -40,6 +40,8 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
         Totals that go on counting after a restart.
     decisions
         Offset after the last record of the topic ``decisions`` that this engine knew of.
+    stops
+        Stop commands sent since a target was reached, to their simulations; None before that.
     operators
         What `Runner.save` returned.
     """
@@ -51,6 +53,7 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
     known: list[str]
     counts: dict[str, int]
     decisions: int
+    stops: dict[str, str] | None
     operators: bytes
 
     def encode(self) -> bytes:
@@ -94,6 +97,7 @@ class CheckpointStore:
         self.path = Path(path)
         self.previous = self.path.with_name(self.path.name + ".previous")
         self.pipeline = pipeline
+        self._is_damaged = False
         self.path.parent.mkdir(parents=True, exist_ok=True)
 
     def load(self) -> tuple[Checkpoint | None, str]:
@@ -122,6 +126,7 @@ class CheckpointStore:
                 checkpoint = Checkpoint.decode(data)
             except HeadraceError as error:
                 complaints.append(f"The checkpoint {path} cannot be used: {error}")
+                self._is_damaged = True
                 continue
             if checkpoint.pipeline != self.pipeline:
                 raise PipelineError(
@@ -150,8 +155,10 @@ class CheckpointStore:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-        if self.path.exists():
+        # A damaged one must not take the place of the good one that was gone on from.
+        if self.path.exists() and not self._is_damaged:
             os.replace(self.path, self.previous)
+        self._is_damaged = False
         os.replace(new, self.path)
         folder = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:

@@ -16,7 +16,9 @@ OPERATORS = "headrace.operators"
 
 
 def pipeline_from_table(table: Mapping[str, Any], where: str = "[pipeline]") -> Pipeline:
-    """Make a pipeline from a table such as::
+    """Make a pipeline from a configuration table.
+
+    ::
 
         [pipeline]
         name = "adaptive"

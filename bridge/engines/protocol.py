@@ -19,7 +19,7 @@ __all__ = [
     "Until",
 ]
 
-EngineState = Literal["starting", "running", "stopping", "finished", "failed"]
+EngineState = Literal["starting", "running", "stopping", "stopped", "finished", "failed"]
 
 OnError = Literal["stop", "skip"]
 """What becomes of frames on which an operator fails: the engine stops before them, or sets them

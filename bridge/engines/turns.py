@@ -65,6 +65,10 @@ class TurnLog:
         self._checkpoint = checkpoint
         self._journal: Journal | None = None
 
+    def newest(self) -> int:
+        """Return the number of the newest journal, 0 if there is none."""
+        return max(self._numbers(), default=0)
+
     def since(self, number: int) -> tuple[list[Turn], str]:
         """Return the turns noted after checkpoint `number`, and a sentence if some are lost."""
         turns: list[Turn] = []
@@ -98,11 +102,9 @@ class TurnLog:
 
     def forget(self, unwanted: Callable[[int], bool]) -> None:
         """Remove the journals of the checkpoints whose number is `unwanted`."""
-        head = f"{self._checkpoint.name}.turns-"
-        for path in self._checkpoint.parent.glob(f"{glob.escape(head)}*"):
-            number = path.name.removeprefix(head)
-            if number.isdecimal() and unwanted(int(number)):
-                path.unlink(missing_ok=True)
+        for number in self._numbers():
+            if unwanted(number):
+                self._path(number).unlink(missing_ok=True)
 
     def close(self) -> None:
         """Close the journal; more than once does no harm."""
@@ -112,3 +114,9 @@ class TurnLog:
 
     def _path(self, number: int) -> Path:
         return self._checkpoint.with_name(f"{self._checkpoint.name}.turns-{number}")
+
+    def _numbers(self) -> list[int]:
+        head = f"{self._checkpoint.name}.turns-"
+        found = self._checkpoint.parent.glob(f"{glob.escape(head)}*")
+        tails = [path.name.removeprefix(head) for path in found]
+        return [int(tail) for tail in tails if tail.isdecimal()]

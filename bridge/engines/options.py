@@ -1,0 +1,60 @@
+"""What can be set about the local engine."""
+
+from __future__ import annotations
+
+import msgspec
+
+from bridge.engines.protocol import OnError
+from bridge.errors import ConfigError
+
+__all__ = ["LocalOptions"]
+
+
+class LocalOptions(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """Options of the local engine; the keys of the table ``[engine]``.
+
+    Attributes
+    ----------
+    checkpoint_every
+        Seconds between checkpoints.
+    checkpoint_bytes
+        Bytes of frames after which a checkpoint is made sooner; frames are kept in staging up to
+        the checkpoint before the newest, so three times as much must fit in each stream.
+    on_error
+        ``stop`` at frames on which an operator fails, or ``skip`` them and tell so.
+    max_frames, max_bytes
+        How much to take from staging at once, over all simulations. Fewer frames are taken where
+        operators are slow, so that a batch takes no longer than about `batch_seconds`.
+    batch_seconds
+        See `max_frames`.
+    idle_timeout
+        Seconds without a frame after which a run until the streams have finished gives up.
+    reconnect_timeout
+        Seconds to wait for a stager that went away.
+    stop_timeout
+        Seconds to wait for the answers to stop commands after a target was reached.
+    linger
+        Seconds to wait for the last frames after all those answers.
+    status_every
+        Seconds between statuses.
+    """
+
+    checkpoint_every: float = 1.0
+    checkpoint_bytes: int = 32 << 20
+    on_error: OnError = "stop"
+    max_frames: int = 4096
+    max_bytes: int = 16 << 20
+    batch_seconds: float = 0.25
+    idle_timeout: float = 600.0
+    reconnect_timeout: float = 60.0
+    stop_timeout: float = 60.0
+    linger: float = 2.0
+    status_every: float = 1.0
+
+    def __post_init__(self) -> None:
+        for name in self.__struct_fields__:
+            value = getattr(self, name)
+            if isinstance(value, int | float) and not value > 0:
+                raise ConfigError(
+                    f"The engine's option {name!r} must be greater than 0, not {value}."
+                )

@@ -1,0 +1,160 @@
+"""What an engine counts, and how its numbers are told."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Mapping
+
+from bridge.engines.protocol import EngineState, EngineStatistics, SimulationProgress
+from bridge.frames import FrameBatch
+
+__all__ = ["Progress"]
+
+_WINDOW = 5.0  # seconds over which the rate is taken
+
+
+class _Simulation:
+    """Mutable counterpart of `SimulationProgress`."""
+
+    __slots__ = ("end", "finished", "frames", "missed", "position", "quarantined", "step", "time")
+
+    def __init__(self) -> None:
+        self.position = 0
+        self.end = 0
+        self.step = -1
+        self.time = 0.0
+        self.frames = 0
+        self.quarantined = 0
+        self.missed = 0
+        self.finished = False
+
+    def frozen(self) -> SimulationProgress:
+        return SimulationProgress(
+            self.position,
+            max(0, self.end - self.position),
+            self.step,
+            self.time,
+            self.frames,
+            self.quarantined,
+            self.missed,
+            self.finished,
+        )
+
+
+class Progress:
+    """Counters of one engine; one thread counts, any thread may ask.
+
+    Parameters
+    ----------
+    pipeline, engine
+        Name of the pipeline, and kind of engine.
+    """
+
+    def __init__(self, pipeline: str, engine: str) -> None:
+        self.state: EngineState = "starting"
+        self.checkpoints = 0
+        self._pipeline = pipeline
+        self._engine = engine
+        self._lock = threading.Lock()
+        self._simulations: dict[str, _Simulation] = {}
+        self._began = time.monotonic()
+        self._frames = 0
+        self._batches = 0
+        self._quarantined = 0
+        self._replayed = 0
+        self._marks: deque[tuple[float, int]] = deque()
+
+    def _of(self, simulation: str) -> _Simulation:
+        found = self._simulations.get(simulation)
+        if found is None:
+            found = self._simulations[simulation] = _Simulation()
+        return found
+
+    def count(self, batch: FrameBatch, quarantined: int, *, replayed: bool = False) -> None:
+        """Count a batch that was analysed."""
+        with self._lock:
+            one = self._of(batch.simulation)
+            one.position = batch.stop
+            one.end = max(one.end, one.position)
+            one.step = int(batch.steps[-1])
+            one.time = float(batch.times[-1])
+            one.frames += len(batch)
+            one.quarantined += quarantined
+            self._frames += len(batch)
+            self._batches += 1
+            self._quarantined += quarantined
+            self._replayed += len(batch) if replayed else 0
+
+    def missed(self, simulation: str, first: int, stop: int) -> None:
+        """Count frames that were released before they were read."""
+        with self._lock:
+            one = self._of(simulation)
+            one.missed += stop - first
+            one.position = max(one.position, stop)
+
+    def ends(self, ends: Mapping[str, int]) -> None:
+        """Take note of where the streams end at present."""
+        with self._lock:
+            for simulation, end in ends.items():
+                self._of(simulation).end = end
+
+    def finished(self, simulation: str, *, finished: bool = True) -> None:
+        """Take note that a stream has ended, or goes on."""
+        with self._lock:
+            self._of(simulation).finished = finished
+
+    def counts(self) -> dict[str, int]:
+        """Return the totals that a checkpoint keeps."""
+        with self._lock:
+            out = {"frames": self._frames, "quarantined": self._quarantined}
+            for name, one in self._simulations.items():
+                out[f"frames {name}"] = one.frames
+                out[f"quarantined {name}"] = one.quarantined
+                out[f"missed {name}"] = one.missed
+            return out
+
+    def restore(self, counts: Mapping[str, int], positions: Mapping[str, int]) -> None:
+        """Go on from the totals of a checkpoint."""
+        with self._lock:
+            self._frames = counts.get("frames", 0)
+            self._quarantined = counts.get("quarantined", 0)
+            for name, position in positions.items():
+                one = self._of(name)
+                one.position = one.end = position
+                one.frames = counts.get(f"frames {name}", 0)
+                one.quarantined = counts.get(f"quarantined {name}", 0)
+                one.missed = counts.get(f"missed {name}", 0)
+            self._marks.clear()
+
+    def statistics(
+        self, seconds: Mapping[str, float], verdicts: Mapping[str, int], events: int
+    ) -> EngineStatistics:
+        """Return the present state; call about once a second for a smooth rate."""
+        now = time.monotonic()
+        with self._lock:
+            while len(self._marks) > 1 and self._marks[0][0] < now - _WINDOW:
+                self._marks.popleft()
+            since, frames = self._marks[0] if self._marks else (self._began, 0)
+            if not self._marks or now - self._marks[-1][0] > 0.1:
+                self._marks.append((now, self._frames))
+            return EngineStatistics(
+                self._pipeline,
+                engine=self._engine,
+                state=self.state,
+                frames=self._frames,
+                batches=self._batches,
+                rate=round((self._frames - frames) / max(now - since, 1e-3), 1),
+                quarantined=self._quarantined,
+                decisions=sum(verdicts.values()),
+                sent=verdicts.get("sent", 0),
+                verdicts=dict(verdicts),
+                events=events,
+                replayed=self._replayed,
+                checkpoints=self.checkpoints,
+                seconds=dict(seconds),
+                simulations={n: s.frozen() for n, s in self._simulations.items()},
+                uptime=now - self._began,
+                stamp=time.time(),
+            )

@@ -1,0 +1,211 @@
+"""What a pipeline answered, brought into staging, each thing once.
+
+Everything is appended under the writer ``<pipeline>/<simulation>`` with the range of source offsets
+that it was computed from; the stager drops what it holds already. Decisions and commands go first,
+since a simulation waits for them; results last, so that a batch whose results are stored is done
+with altogether.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+import msgspec
+
+from bridge.codec import encode_batch
+from bridge.commands import Command, Decision, Event
+from bridge.engines.outcome import Outcome
+from bridge.engines.patience import PatientClient
+from bridge.engines.protocol import Guard
+
+__all__ = ["Publisher"]
+
+_encode = msgspec.msgpack.Encoder().encode
+
+
+class Publisher:
+    """Appends outcomes to the topics of one pipeline.
+
+    Parameters
+    ----------
+    client
+        To the stager, patient.
+    pipeline
+        Name of the pipeline.
+    guard
+        Asked once for each command that was not decided on before.
+
+    Attributes
+    ----------
+    verdicts
+        Verdict to number of decisions.
+    events
+        Events told.
+    decisions_end
+        Offset after the last record of ``decisions`` that this publisher knows of.
+    """
+
+    def __init__(self, client: PatientClient, pipeline: str, guard: Guard) -> None:
+        self.verdicts: dict[str, int] = {}
+        self.events = 0
+        self.decisions_end = 0
+        self._client = client
+        self._pipeline = pipeline
+        self._guard = guard
+        self._recalled: dict[str, Decision] = {}
+
+    def recall(self, start: int) -> None:
+        """Read the decisions that this pipeline stored from offset `start` on.
+
+        Their verdicts hold when the same commands are decided on again: the guard is not asked a
+        second time, and a command whose sending was cut short is sent.
+        """
+        position = start
+        while True:
+            fetched = self._client.fetch({"decisions": position}, wait=0.001)
+            for record in fetched.records:
+                decision = msgspec.msgpack.decode(record.data, type=Decision)
+                if decision.command.id.startswith(f"{self._pipeline}/"):
+                    self._recalled[decision.command.id] = decision
+            position = fetched.positions.get("decisions", position)
+            if not fetched.records:
+                break
+        self.decisions_end = max(self.decisions_end, position)
+
+    def restore(self, counts: Mapping[str, int]) -> None:
+        """Go on from the totals of a checkpoint: ``events``, and ``verdict …`` for each."""
+        self.events = counts.get("events", 0)
+        head = "verdict "
+        self.verdicts = {k.removeprefix(head): n for k, n in counts.items() if k.startswith(head)}
+
+    def forget(self) -> None:
+        """Drop what was recalled: the replay is over."""
+        self._recalled.clear()
+
+    def publish(self, outcome: Outcome) -> list[Command]:
+        """Store what one batch brought, and return the commands that were sent.
+
+        What is stored already, because an engine that was killed came so far, is not stored twice.
+        """
+        writer = f"{self._pipeline}/{outcome.simulation}"
+        sent = self._decide(outcome, writer) if outcome.commands else []
+        if outcome.events:
+            self._tell(outcome, writer)
+        if outcome.simulation:
+            self._results(outcome, writer)
+        return sent
+
+    def publish_end(self, outcome: Outcome) -> list[Command]:
+        """Store what operators said at the end of a stream, or of all."""
+        writer = f"{self._pipeline}/{outcome.simulation}/end"
+        sent = self._decide(outcome, writer) if outcome.commands else []
+        if outcome.events:
+            self._tell(outcome, writer)
+        return sent
+
+    def tell(self, event: Event) -> None:
+        """Store an event of the engine's own."""
+        stamped = msgspec.structs.replace(
+            event, source=event.source or self._pipeline, stamp=time.time()
+        )
+        self._client.append("events", [_encode(stamped)])
+        self.events += 1
+
+    # -------------------------------------------------------------- decisions
+
+    def _decide(self, outcome: Outcome, writer: str) -> list[Command]:
+        now = time.time()
+        decided: list[tuple[int, Decision]] = []
+        for numbered in outcome.commands:
+            decision = self._recalled.get(numbered.command.id)
+            if decision is None:
+                decision = self._guard.check(numbered.command, now)
+            # An operator may name a frame of an earlier batch; the batch is the cause all the same.
+            offset = min(max(numbered.offset, outcome.first), outcome.stop - 1)
+            decided.append((offset, decision))
+        first, end = self._append(
+            "decisions", writer, outcome, [(o, _encode(d)) for o, d in decided]
+        )
+        if first > outcome.first:
+            # Some stand in the ledger already: their verdicts hold, not those made just now.
+            self.recall(self.decisions_end)
+            decided = [
+                (offset, d if offset >= first else self._recalled[d.command.id])
+                for offset, d in decided
+                if offset >= first or d.command.id in self._recalled
+            ]
+        self.decisions_end = max(self.decisions_end, end)
+        for _, decision in decided:
+            self._recalled.pop(decision.command.id, None)
+            self.verdicts[decision.verdict] = self.verdicts.get(decision.verdict, 0) + 1
+        sent = [(offset, d.command) for offset, d in decided if d.verdict == "sent"]
+        for simulation in dict.fromkeys(command.simulation for _, command in sent):
+            theirs = [(o, _encode(c)) for o, c in sent if c.simulation == simulation]
+            self._append(f"commands/{simulation}", writer, outcome, theirs)
+        return [command for _, command in sent]
+
+    # ------------------------------------------------------- events and results
+
+    def _tell(self, outcome: Outcome, writer: str) -> None:
+        now = time.time()
+        stamped = [msgspec.structs.replace(event, stamp=now) for event in outcome.events]
+        # An event names no frame: a batch's events are stored all together, or not again.
+        items = [(outcome.stop - 1, _encode(event)) for event in stamped]
+        self._append("events", writer, outcome, items)
+        self.events += len(items)
+
+    def _results(self, outcome: Outcome, writer: str) -> None:
+        topic = f"results/{self._pipeline}/{outcome.simulation}"
+        results = outcome.results
+
+        def encode(first: int) -> list[bytes | bytearray]:
+            if results is None:
+                return []
+            rows = results if first <= results.first else results.take(results.offsets >= first)
+            if not len(rows):
+                return []
+            meta = {"pipeline": self._pipeline, "first": first, "stop": outcome.stop}
+            return [encode_batch(rows, meta=meta)]
+
+        self._append_from(topic, writer, outcome, encode)
+
+    # ---------------------------------------------------------------- appends
+
+    def _append(
+        self, topic: str, writer: str, outcome: Outcome, items: Sequence[tuple[int, bytes]]
+    ) -> tuple[int, int]:
+        """Store items, each caused by an offset; see `_append_from`."""
+
+        def encode(first: int) -> list[bytes | bytearray]:
+            return [data for offset, data in items if offset >= first]
+
+        return self._append_from(topic, writer, outcome, encode)
+
+    def _append_from(
+        self,
+        topic: str,
+        writer: str,
+        outcome: Outcome,
+        encode: Callable[[int], Sequence[bytes | bytearray]],
+    ) -> tuple[int, int]:
+        """Store what `encode` makes of the source offsets that the stager does not hold yet.
+
+        Returns
+        -------
+        first
+            Source offset from which on things were stored now; ``outcome.stop`` for nothing.
+        end
+            Offset after the last record in the topic; 0 if unknown.
+        """
+        first = outcome.first
+        while first < outcome.stop:
+            records = encode(first)
+            result = self._client.append(
+                topic, records, writer=writer, first=first, stop=outcome.stop
+            )
+            if result.accepted:
+                return first, result.offset + len(records)
+            # Refused: everything below the watermark is stored, so only the rest is offered.
+            first = max(first + 1, result.watermark)
+        return outcome.stop, 0
