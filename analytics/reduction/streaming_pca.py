@@ -58,8 +58,14 @@ class StreamingPCA:
         """Number of rows seen."""
         return self._blocks.clock
 
-    def partial_fit(self, X: Any, **_: Any) -> StreamingPCA:
+    def partial_fit(
+        self, X: Any, *, simulation: str = "", offsets: Any = None, epochs: Any = None
+    ) -> StreamingPCA:
         """Take up rows of shape (n, k).
+
+        Whose rows they are, and where they lie in a stream, makes no difference here; the
+        parameters are those of `StreamingTICA.partial_fit`, so that either may be used in one
+        place.
 
         Raises
         ------

@@ -14,6 +14,7 @@ from analytics.reduction.online import OnlineReduction
 from bridge.errors import ConfigError, SchemaError
 from bridge.frames import FrameBatch
 from bridge.pipeline import Context
+from bridge.testing.operators import check_cuts
 from bridge.testing.streams import random_stream
 
 
@@ -81,6 +82,20 @@ def test_what_follows_does_not_change_what_was(stream: list[FrameBatch]) -> None
     again, _ = run(OnlineTICA(input="x", lag=2, update_every=40), stream)
     for a, b in zip(first, again, strict=False):
         np.testing.assert_array_equal(a["tica"], b["tica"])
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: OnlinePCA(input="x", update_every=45, half_life=80.0),
+        lambda: OnlineTICA(input="x", lag=7, update_every=45, half_life=80.0),
+        lambda: OnlineTICA(input="x", lag=2, update_every=100, reversible=False),
+    ],
+)
+def test_cuts_do_not_matter_to_the_last_bit(
+    stream: list[FrameBatch], make: Callable[[], OnlineReduction]
+) -> None:
+    check_cuts(make, stream, rtol=0.0, atol=0.0)
 
 
 def test_several_columns_of_any_shape_are_features(stream: list[FrameBatch]) -> None:
