@@ -168,6 +168,10 @@ class LocalEngine:
             self._runner.seconds, self._publisher.verdicts, self._publisher.events
         )
 
+    def position(self, simulation: str) -> int:
+        """Return the offset of the next frame of a simulation to be analysed."""
+        return self._positions.get(FRAMES + simulation, 0)
+
     def begin(self) -> None:
         """Take up the checkpoint and replay what follows it; `run` does it by itself."""
         if self._begun:

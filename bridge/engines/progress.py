@@ -64,7 +64,7 @@ class Progress:
         self._batches = 0
         self._quarantined = 0
         self._replayed = 0
-        self._marks: deque[tuple[float, int]] = deque()
+        self._marks: deque[tuple[float, int]] = deque([(self._began, 0)])
 
     def _of(self, simulation: str) -> _Simulation:
         found = self._simulations.get(simulation)
@@ -126,7 +126,7 @@ class Progress:
                 one.frames = counts.get(f"frames {name}", 0)
                 one.quarantined = counts.get(f"quarantined {name}", 0)
                 one.missed = counts.get(f"missed {name}", 0)
-            self._marks.clear()
+            self._marks = deque([(time.monotonic(), self._frames)])
 
     def statistics(
         self, seconds: Mapping[str, float], verdicts: Mapping[str, int], events: int
@@ -136,8 +136,8 @@ class Progress:
         with self._lock:
             while len(self._marks) > 1 and self._marks[0][0] < now - _WINDOW:
                 self._marks.popleft()
-            since, frames = self._marks[0] if self._marks else (self._began, 0)
-            if not self._marks or now - self._marks[-1][0] > 0.1:
+            since, frames = self._marks[0]
+            if now - self._marks[-1][0] > 0.1:
                 self._marks.append((now, self._frames))
             return EngineStatistics(
                 self._pipeline,
