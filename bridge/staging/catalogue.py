@@ -88,7 +88,7 @@ class Catalogue:
         name = f"frames/{simulation}"
         found = self._topics.get(name)
         if found is None:
-            found = FrameLog(name, options, self.store, self._recorder(name))
+            found = FrameLog(name, options, self.store, self._recorder(name), self.flush)
             self._topics[name] = found
         assert isinstance(found, FrameLog)
         found.options = options
@@ -114,7 +114,7 @@ class Catalogue:
             if name.startswith("frames/"):
                 raise UnknownTopic(f"Frames are put by a producer, not appended to {name!r}.")
             found = RecordLog(
-                topic_name(name), options or RECORDS, self.store, self._recorder(name)
+                topic_name(name), options or RECORDS, self.store, self._recorder(name), self.flush
             )
             found.begin()
             self._topics[name] = found
@@ -144,6 +144,7 @@ class Catalogue:
                 self._lengths[name] = 0
             journal.append(encode_facts(facts))
             facts.clear()
+            self._topics[name].let_leave()
             self._lengths[name] += 1
             self._compact(name, journal)
 
@@ -198,7 +199,7 @@ class Catalogue:
         if not isinstance(fact, Created):
             return None
         kind = FrameLog if fact.kind == "frames" else RecordLog
-        return kind(name, fact.options, self.store, self._recorder(name))
+        return kind(name, fact.options, self.store, self._recorder(name), self.flush)
 
     def close(self) -> None:
         """Write everything out and close the journals."""

@@ -327,9 +327,9 @@ class FrameLog(TopicLog[Entry]):
         fact = Committed(entry, step, time, epoch, sequences, nbytes)
         self.note(fact)
         self._apply_commit(fact)
-        if self.options.when_full == "latest" and self.low < entry.offset:
+        if self.options.when_full == "latest" and self.low < self.end - 1:
             self._count_dropped(self.end - 1)
-            self._trim(entry.offset)
+            self._trim(self.end - 1)
             self.release_empty()
 
     def _apply_commit(self, fact: Committed) -> None:

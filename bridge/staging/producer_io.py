@@ -203,6 +203,8 @@ class ProducerIO:
         try:
             if self.failure is None:
                 self.flush(timeout)
+            elif not self._stored():
+                raise self.failure
         finally:
             self._finished = finished and self.failure is None and self._stored()
             self._stopping = True

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
-from bridge.errors import StorageFull
+from bridge.errors import CorruptSegment, StorageFull
 from bridge.staging.facts import Dropped, Fact, GroupAt, Released, TookSegment, Trimmed
 from bridge.staging.messages import StreamOptions
 from bridge.staging.segments import Segment, SegmentStore
@@ -95,6 +95,7 @@ class TopicLog(Generic[E_]):
         options: StreamOptions,
         store: SegmentStore,
         record: Callable[[Fact], None] | None,
+        sync: Callable[[], None] | None = None,
     ) -> None:
         self.name = name
         self.options = options
@@ -108,6 +109,8 @@ class TopicLog(Generic[E_]):
         self.last_stamp = 0.0
         self._store = store
         self._record = record
+        self._sync = sync
+        self._leaving: list[Held] = []
         self._items: list[E_] = []
         self._starts: list[int] = []
         self._head = 0
@@ -202,7 +205,9 @@ class TopicLog(Generic[E_]):
                 segment = self._store.take(size)
                 break
             except StorageFull:
-                if not self._release_oldest(drop=drop):
+                if self._leaving and self._sync is not None:
+                    self._sync()
+                elif not self._release_oldest(drop=drop):
                     raise
         held = Held(segment, rank)
         self.held[segment.number] = held
@@ -258,7 +263,15 @@ class TopicLog(Generic[E_]):
         del self.held[held.segment.number]
         self.allocated -= held.segment.size
         self.note(Released(held.segment.number))
-        self._store.give_back(held.segment, reuse=not held.pins and not held.tainted)
+        self._leaving.append(held)
+        if self._record is None:
+            self.let_leave()
+
+    def let_leave(self) -> None:
+        """Give released segments back to the store; after the journal says that they are."""
+        for held in self._leaving:
+            self._store.give_back(held.segment, reuse=not held.pins and not held.tainted)
+        self._leaving.clear()
 
     def release_empty(self) -> None:
         """Give back sealed segments below `low`, and sealed ones that hold nothing."""
@@ -304,8 +317,14 @@ class TopicLog(Generic[E_]):
         Raises
         ------
         CorruptSegment
-            If one is missing or shorter than it was.
+            If one that holds something is missing or shorter than it was.
         """
-        for held in self.held.values():
-            held.segment = self._store.adopt(held.segment.number, held.segment.size)
+        for number, held in list(self.held.items()):
+            try:
+                held.segment = self._store.adopt(number, held.segment.size)
+            except CorruptSegment:
+                if held.stop > self.low:
+                    raise
+                del self.held[number]
+                continue
             self.allocated += held.segment.size

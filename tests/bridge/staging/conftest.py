@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from bridge.staging import Stager, StagerClient
+
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
@@ -23,3 +25,18 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         yield path
     finally:
         subprocess.run(["umount", str(path)], timeout=30, check=True)
+
+
+@pytest.fixture(params=["memory", "tcp"])
+def stager(request: pytest.FixtureRequest) -> Iterator[Stager]:
+    """A stager in RAM, in a thread."""
+    address = {"memory": f"memory://{abs(hash(request.node.name))}", "tcp": "tcp://127.0.0.1:0"}
+    with Stager(address[request.param]) as service:
+        yield service.start()
+
+
+@pytest.fixture
+def client(stager: Stager) -> Iterator[StagerClient]:
+    """A reader of that stager."""
+    with StagerClient(stager.address) as reader:
+        yield reader

@@ -1,0 +1,146 @@
+"""What happens when a stream is full is what its policy says, and every drop is counted."""
+
+from __future__ import annotations
+
+import msgspec
+import numpy as np
+import pytest
+
+from bridge import Event
+from bridge.errors import StorageFull, StreamFull
+from bridge.staging import Producer, Stager, StagerClient, StreamOptions
+from tests.bridge.staging.common import frame, producer, read_all
+
+SMALL = 2 << 20
+
+
+def put_all(p: Producer, first: int) -> None:
+    for i in range(first, 10**6):
+        p.put(i, float(i), frame(i))
+
+
+def fill(stager: Stager, policy: str, count: int, **more: object):
+    options = StreamOptions(when_full=policy, capacity=SMALL, keep=0)  # type: ignore[arg-type]
+    p = producer(stager, options=options, **more)
+    taken = 0
+    for i in range(count):
+        taken += p.put(i, float(i), frame(i))
+    p.flush()
+    return p, taken
+
+
+def dropped_events(client: StagerClient) -> int:
+    for _ in range(20):
+        with client.fetch({"events": 0}, wait=1.0) as got:
+            events = [msgspec.msgpack.decode(r.data, type=Event) for r in got.records]
+        drops = [e for e in events if e.kind == "dropped"]
+        if drops:
+            return int(drops[-1].data["total"])
+    raise AssertionError("No event told of the drops.")
+
+
+@pytest.mark.parametrize("mapped", [True, False])
+def test_block_waits_and_then_says_for_what(stager: Stager, client: StagerClient, mapped: bool):
+    options = StreamOptions(capacity=SMALL, keep=0)
+    with producer(stager, options=options, mapped=mapped, timeout=0.5) as p:
+        with pytest.raises(StreamFull, match=r"Waited 0\.5 s for room in the stream of 'w0'"):
+            put_all(p, 0)
+        i = p.statistics().frames
+        assert p.statistics().dropped == 0
+        got = read_all(client, "w0", group="g", limit=i if mapped else 10_000)
+        for k in range(i, i + 20_000):
+            p.put(k, float(k), frame(k), timeout=10.0)
+            if k % 2000 == 0:
+                got += read_all(client, "w0", start=len(got), group="g", limit=1500)
+        got += read_all(client, "w0", start=len(got), group="g", limit=i + 20_000 - len(got))
+    assert got == list(range(i + 20_000))
+
+
+@pytest.mark.parametrize("mapped", [True, False])
+def test_drop_oldest_keeps_the_newest(stager: Stager, client: StagerClient, mapped: bool):
+    p, taken = fill(stager, "drop_oldest", 100_000, mapped=mapped)
+    with p:
+        assert taken == 100_000
+        status = client.status("frames/w0")
+        assert status.end == 100_000
+        assert status.dropped == status.low > 0
+        with client.fetch({"frames/w0": 0}) as got:
+            assert got.gaps[0].first == 0
+            assert got.gaps[0].stop == status.low == got.batches[0].first
+        assert dropped_events(client) == status.dropped
+
+
+def test_drop_newest_keeps_the_oldest(stager: Stager, client: StagerClient):
+    p, taken = fill(stager, "drop_newest", 100_000)
+    with p:
+        assert 0 < taken < 100_000
+        assert p.statistics().dropped == 100_000 - taken
+    status = client.status("frames/w0")
+    assert (status.low, status.end, status.dropped) == (0, taken, 100_000 - taken)
+    assert read_all(client, "w0") == list(range(taken))
+    assert dropped_events(client) == status.dropped
+
+
+def test_latest_offers_the_newest_frame_only(stager: Stager, client: StagerClient):
+    p, _ = fill(stager, "latest", 30_000)
+    with p:
+        p.put(30_000, 1.0, frame(30_000))
+        p.flush()
+        with client.fetch({"frames/w0": 0}, max_frames=1 << 20) as got:
+            newest = got.batches[-1]
+            assert newest["energy"][-1] == -30_000
+        status = client.status("frames/w0")
+        assert status.end == 30_001
+        assert status.dropped == status.low
+
+
+def test_a_slow_group_holds_what_it_needs(stager: Stager, client: StagerClient):
+    client_b = StagerClient(stager.address)
+    options = StreamOptions(capacity=SMALL, keep=0)
+    with producer(stager, options=options, timeout=0.3) as p, client_b:
+        p.put(0, 0.0, frame(0))
+        p.flush()
+        client.commit("slow", {"frames/w0": 0})
+        client_b.commit("fast", {"frames/w0": 1})
+        with pytest.raises(StreamFull):
+            put_all(p, 1)
+        assert client.status("frames/w0").low == 0
+        client.leave("slow", ["frames/w0"])
+        client.commit("fast", {"frames/w0": client.status("frames/w0").end})
+        p.put(10**6, 1.0, frame(1))
+
+
+def test_the_stager_limit_is_a_clear_error():
+    schema_bytes = 3 << 20
+    with Stager("memory://limit", limit=schema_bytes) as stager:
+        stager.start()
+        options = StreamOptions(capacity=64 << 20)
+        with (
+            producer(stager, options=options, timeout=1.0) as p,
+            pytest.raises(StorageFull, match="over the limit"),
+        ):
+            put_all(p, 0)
+        with StagerClient(stager.address) as client, client.fetch({"events": 0}) as got:
+            kinds = {msgspec.msgpack.decode(r.data, type=Event).kind for r in got.records}
+        assert "storage_full" in kinds
+
+
+def test_a_capacity_below_two_frames_is_refused(stager: Stager):
+    with pytest.raises(StorageFull, match="must hold at least two frames"):
+        producer(stager, options=StreamOptions(capacity=100))
+
+
+def test_drops_by_policy_do_not_break_the_order(stager: Stager, client: StagerClient):
+    p, _ = fill(stager, "drop_newest", 60_000)
+    with p:
+        topic = {"frames/w0": client.status("frames/w0").end}
+        client.commit("g", topic)
+        after = 0
+        for i in range(60_000, 80_000):
+            after += p.put(i, float(i), frame(i))
+        p.flush()
+        assert after > 0
+        with client.fetch(topic, max_frames=1 << 20) as got:
+            steps = np.concatenate([b.steps for b in got.batches])
+        assert np.all(np.diff(steps) > 0)
+        assert steps[0] >= 60_000
