@@ -1,0 +1,286 @@
+"""What goes on in a run, read from staging by a thread of its own: for the view and the report."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+
+import msgspec
+
+from bridge.commands import Acknowledgement, Command, Decision, Event
+from bridge.engines.protocol import EngineStatistics
+from bridge.errors import HeadraceError, StagingError, TransportError
+from bridge.staging.client import StagerClient
+from bridge.staging.messages import TopicStatus
+
+__all__ = ["FRAMES", "SimulationState", "Snapshot", "Watcher"]
+
+log = logging.getLogger(__name__)
+
+FRAMES = "frames/"
+STATUS = "status/"
+ACKNOWLEDGEMENTS = "acks/"
+WINDOW = 5.0
+"""Seconds over which the rate of frames is taken."""
+RETRY = 1.0
+"""Seconds before the stager is looked for again once the way to it is cut."""
+
+
+@dataclass(frozen=True, slots=True)
+class SimulationState:
+    """One simulation, as the stager sees it."""
+
+    name: str
+    """Its name."""
+    frames: int = 0
+    """Frames stored so far."""
+    step: int = -1
+    """Step of the newest."""
+    time: float = 0.0
+    """Simulated time of the newest, in `time_unit`."""
+    time_unit: str = ""
+    """Unit of the stream's time."""
+    epoch: int = 0
+    """Continuous pieces of trajectory before the present one: restarts that took effect."""
+    rate: float = 0.0
+    """Frames a second, lately."""
+    lag: int = 0
+    """Frames that the engine has not analysed yet."""
+    dropped: int = 0
+    """Frames dropped by policy."""
+    quarantined: int = 0
+    """Frames set aside by the engine."""
+    incarnation: int = 0
+    """Which life of the simulation writes."""
+    finished: bool = False
+    """No more will come."""
+    connected: bool = False
+    """Somebody writes at present."""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A run at one moment.
+
+    Attributes
+    ----------
+    simulations
+        In the order of their names.
+    engine
+        What the engine said of itself last; None if it has not yet.
+    decisions
+        The latest, newest last.
+    counts
+        Verdict or outcome to number of commands: ``sent``, ``refused``, ``applied``...
+    target
+        The event that the run waits for, once it has come.
+    events
+        The latest, newest last.
+    error
+        Why nothing can be read at present; empty if it can.
+    """
+
+    simulations: tuple[SimulationState, ...] = ()
+    engine: EngineStatistics | None = None
+    decisions: tuple[Decision, ...] = ()
+    outcomes: dict[str, Acknowledgement] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
+    target: Event | None = None
+    events: tuple[Event, ...] = ()
+    error: str = ""
+
+    @property
+    def frames(self) -> int:
+        """Frames of all simulations."""
+        return sum(s.frames for s in self.simulations)
+
+    @property
+    def total_time(self) -> float:
+        """Simulated time over all simulations."""
+        return sum(max(0.0, s.time) for s in self.simulations)
+
+    @property
+    def time_unit(self) -> str:
+        """Unit of simulated time."""
+        return next((s.time_unit for s in self.simulations if s.time_unit), "")
+
+
+class _Rate:
+    """Frames a second over the last few seconds."""
+
+    def __init__(self) -> None:
+        self._seen: deque[tuple[float, int]] = deque()
+
+    def update(self, now: float, count: int) -> float:
+        """Note a count; return its rate of change."""
+        self._seen.append((now, count))
+        while len(self._seen) > 2 and self._seen[0][0] < now - WINDOW:
+            self._seen.popleft()
+        (then, before) = self._seen[0]
+        return (count - before) / (now - then) if now > then else 0.0
+
+
+class Watcher:
+    """Follows a run.
+
+    Parameters
+    ----------
+    connect
+        Makes a client; called in the watcher's thread, again whenever the way is cut.
+    pipeline
+        Name of the pipeline.
+    event
+        Kind of the event that the run waits for.
+    every
+        Seconds between two looks at the topics.
+    """
+
+    def __init__(
+        self,
+        connect: Callable[[], StagerClient],
+        *,
+        pipeline: str,
+        event: str = "target_reached",
+        every: float = 0.5,
+        keep: int = 50,
+    ) -> None:
+        self._connect = connect
+        self._status = f"{STATUS}{pipeline}"
+        self._event = event
+        self._every = every
+        self._positions: dict[str, int] = {"decisions": 0, "events": 0, self._status: 0}
+        self._rates: dict[str, _Rate] = {}
+        self._units: dict[str, str] = {}
+        self._engine: EngineStatistics | None = None
+        self._decisions: deque[Decision] = deque(maxlen=keep)
+        self._events: deque[Event] = deque(maxlen=keep)
+        self._outcomes: dict[str, Acknowledgement] = {}
+        self._counts: Counter[str] = Counter()
+        self._target: Event | None = None
+        self._commands: deque[tuple[str, bytes]] = deque()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="watch-run", daemon=True)
+        self._snapshot = Snapshot()
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """The run as it was seen last; any thread."""
+        return self._snapshot
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def stop(self, timeout: float = 15.0) -> None:
+        """End; waits for the thread."""
+        self._stop.set()
+        if self._thread.ident is not None:
+            self._thread.join(timeout)
+
+    def tell_to_stop(self, simulations: Iterable[str], reason: str, author: str) -> None:
+        """Send each simulation the command to stop, soon; any thread."""
+        for name in simulations:
+            command = Command(
+                "stop", name, id=f"run/stop/{name}@{time.time_ns()}", reason=reason, author=author
+            )
+            self._commands.append((f"commands/{name}", msgspec.msgpack.encode(command)))
+
+    # ------------------------------------------------------------- thread
+
+    def _watch(self) -> None:
+        while not self._stop.is_set():
+            try:
+                with contextlib.closing(self._connect()) as client:
+                    self._follow(client)
+            except (StagingError, TransportError) as error:
+                log.info("The way to the stager is cut: %s", error)
+                self._snapshot = replace(self._snapshot, error=str(error))
+                self._stop.wait(RETRY)
+            except HeadraceError as error:
+                log.exception("The run cannot be watched.")
+                self._snapshot = replace(self._snapshot, error=str(error))
+                return
+
+    def _follow(self, client: StagerClient) -> None:
+        due = 0.0
+        while not self._stop.is_set():
+            self._send(client)
+            wait = max(0.0, min(self._every, due - time.monotonic()))
+            with client.fetch(self._positions, follow=ACKNOWLEDGEMENTS, wait=wait or 0.01) as got:
+                for record in got.records:
+                    self._take(record.topic, record.data)
+                self._positions.update(got.positions)
+            if got.records and time.monotonic() < due:
+                # Records come in a stream: let some gather instead of asking for each.
+                self._stop.wait(min(0.1, max(0.0, due - time.monotonic())))
+            if time.monotonic() >= due:
+                due = time.monotonic() + self._every
+                self._look(client.topics(FRAMES, schemas=True))
+
+    def _send(self, client: StagerClient) -> None:
+        while self._commands:
+            topic, data = self._commands[0]
+            client.append(topic, [data])
+            self._commands.popleft()
+
+    def _take(self, topic: str, data: memoryview) -> None:
+        if topic == "decisions":
+            decision = msgspec.msgpack.decode(data, type=Decision)
+            self._decisions.append(decision)
+            self._counts[f"decided: {decision.verdict}"] += 1
+        elif topic == "events":
+            event = msgspec.msgpack.decode(data, type=Event)
+            self._events.append(event)
+            if event.kind == self._event and self._target is None:
+                self._target = event
+        elif topic == self._status:
+            self._engine = msgspec.msgpack.decode(data, type=EngineStatistics)
+        elif topic.startswith(ACKNOWLEDGEMENTS):
+            answer = msgspec.msgpack.decode(data, type=Acknowledgement)
+            self._counts[answer.outcome] += 1
+            self._outcomes[answer.command] = answer
+            while len(self._outcomes) > 1000:
+                del self._outcomes[next(iter(self._outcomes))]
+
+    def _look(self, topics: list[TopicStatus]) -> None:
+        now = time.monotonic()
+        known = self._engine.simulations if self._engine else {}
+        simulations = []
+        for topic in sorted(topics, key=lambda t: t.name):
+            name = topic.name.removeprefix(FRAMES)
+            if topic.schema is not None:
+                self._units[name] = topic.schema.time_unit
+            progress = known.get(name)
+            rate = self._rates.setdefault(name, _Rate()).update(now, topic.end)
+            simulations.append(
+                SimulationState(
+                    name,
+                    frames=topic.end,
+                    step=topic.last_step,
+                    time=topic.last_time,
+                    time_unit=self._units.get(name, ""),
+                    epoch=topic.last_epoch,
+                    rate=0.0 if topic.finished else rate,
+                    lag=topic.end - progress.position if progress else topic.end,
+                    dropped=topic.dropped,
+                    quarantined=progress.quarantined if progress else 0,
+                    incarnation=topic.incarnation,
+                    finished=topic.finished,
+                    connected=topic.connected,
+                )
+            )
+        self._snapshot = Snapshot(
+            tuple(simulations),
+            self._engine,
+            tuple(self._decisions),
+            dict(self._outcomes),
+            dict(self._counts),
+            self._target,
+            tuple(self._events),
+        )
+
