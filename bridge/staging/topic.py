@@ -130,7 +130,8 @@ class TopicLog(Generic[E_]):
     ) -> tuple[list[E_], int]:
         """Return the items that hold `position` and what follows, and where to go on.
 
-        At least one item is returned if there is any; the first may begin before `position`.
+        At least one item is returned if there is any; the first may begin before `position`, and
+        the last may end behind where to go on.
         """
         at = max(position, self.low)
         index = bisect_right(self._starts, at, self._head) - 1
@@ -145,7 +146,7 @@ class TopicLog(Generic[E_]):
                 break
             out.append(item)
             stop = self._stop_of(item)
-        return out, stop
+        return out, min(stop, at + max_items)
 
     def _stop_of(self, item: E_) -> int:
         return item.offset + 1

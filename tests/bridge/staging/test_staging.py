@@ -234,3 +234,19 @@ def test_views_stay_what_they_were_while_they_are_held(stager: Stager, client: S
 def test_schema_travels_whole(stager: Stager, client: StagerClient):
     with producer(stager):
         assert client.schema("w0") == SCHEMA
+
+
+@pytest.mark.parametrize("mapped", [True, False])
+def test_a_fetch_brings_no_more_frames_than_asked_for(stager: Stager, mapped: bool):
+    with producer(stager) as p, StagerClient(stager.address, mapped=mapped) as client:
+        for i in range(1000):
+            p.put(i, float(i), frame(i))
+        p.flush()
+        position, sizes = 0, []
+        while position < 1000:
+            with client.fetch({"frames/w0": position}, max_frames=7) as got:
+                sizes.append(sum(len(b) for b in got.batches))
+                assert got.batches[0].first == position
+                position = got.positions["frames/w0"]
+        assert max(sizes) == 7
+        assert sum(sizes) == 1000
