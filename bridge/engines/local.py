@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -113,6 +113,7 @@ class LocalEngine:
         self._max_frames = self.options.max_frames
         self._next_status = 0.0
         self._heard = 0.0
+        self._idle = False
         self._begun = False
 
     # -------------------------------------------------------------------- run
@@ -190,6 +191,9 @@ class LocalEngine:
         For who runs the engine by hand; `run` is this in a loop.
         """
         self.begin()
+        if self._saver is not None and (self._to_commit or self._uncommitted()):
+            # Whoever waits for space waits for the next checkpoint, or the news of it.
+            wait = min(wait, 0.0 if self._to_commit else self._saver.due_in(idle=self._idle))
         fetched = self._client.fetch(
             {**self._positions, **self._stops.positions},
             follow=FRAMES,
@@ -205,12 +209,17 @@ class LocalEngine:
         self._to_commit = {}
         with fetched:
             came = self._take(fetched)
+        self._idle = not came
         if self._saver is None:
             self._to_commit = dict(self._uncommitted())
-        else:
+        self._look_after()
+        return came
+
+    def _look_after(self) -> None:
+        """Do what is due beside the frames."""
+        if self._saver is not None:
             self._save(self._saver)
         self._status()
-        return came
 
     # ---------------------------------------------------------------- batches
 
@@ -219,55 +228,64 @@ class LocalEngine:
         for gap in fetched.gaps:
             if gap.topic.startswith(FRAMES):
                 self._miss(gap.topic.removeprefix(FRAMES), gap.first, gap.stop)
-        batches = fetched.batches
-        turns = self._plan(fetched)
-        if self._saver is not None and turns:
-            self._saver.note(turns, sum(batch.nbytes for batch in batches))
-        began = time.monotonic()
-        frames = 0
-        for batch, turn in zip(batches, turns, strict=False):
-            self._analyse(batch, turn)
-            frames += len(batch)
-        for turn in turns[len(batches) :]:
-            self._end_stream(turn)
-        for topic, position in fetched.positions.items():
-            if topic.startswith(FRAMES):
-                # Those that were served go to the end of the queue, so that none is starved.
-                self._positions.pop(topic, None)
-                self._positions[topic] = position
-        if frames or turns:
-            self._heard = time.monotonic()
-            self._adapt(frames, self._heard - began)
-        return frames
-
-    def _plan(self, fetched: Fetched) -> list[Turn]:
-        """Return the turns to take: one for each batch, then one for each stream that ended."""
+                self._positions[gap.topic] = gap.stop
         for batch in fetched.batches:
-            name = batch.simulation
-            if FRAMES + name not in self._positions and name not in self._known and batch.first:
-                self._publisher.tell(
-                    Event(
-                        "joined_late",
-                        f"The stream of {name!r} is read from offset {batch.first} on; what came "
-                        "before was released already.",
-                        simulation=name,
-                        data={"offset": batch.first},
-                    )
-                )
-            if name in self._finished:
-                self._finished.discard(name)
-                self._progress.finished(name, finished=False)
+            self._welcome(batch)
         self._meet(batch.simulation for batch in fetched.batches)
-        turns = [Turn(batch.simulation, batch.first, batch.stop) for batch in fetched.batches]
+        frames = 0
+        for piece in self._cut(fetched.batches):
+            if self._halt:
+                return frames
+            if frames:
+                self._look_after()
+            began = time.monotonic()
+            turn = self._note(Turn(piece.simulation, piece.first, piece.stop), piece.nbytes)
+            self._analyse(piece, turn)
+            self._heard = time.monotonic()
+            self._adapt(len(piece), self._heard - began)
+            frames += len(piece)
         for topic in sorted(fetched.finished):
             name = topic.removeprefix(FRAMES)
             if topic.startswith(FRAMES) and name not in self._finished:
                 end = fetched.positions[topic]
-                turns.append(Turn(name, end, end))
-        if turns and self._known != self._noted:
-            turns[0] = msgspec.structs.replace(turns[0], known=self._known)
+                self._end_stream(self._note(Turn(name, end, end), 0))
+                self._heard = time.monotonic()
+        return frames
+
+    def _cut(self, batches: Iterable[FrameBatch]) -> Iterator[FrameBatch]:
+        """Cut what staging holds in one piece, and would be too much at once."""
+        for batch in batches:
+            at = 0
+            while at < len(batch):
+                stop = at + self._max_frames
+                whole = at == 0 and len(batch) <= self._max_frames
+                yield batch if whole else batch.take(slice(at, stop))
+                at = stop
+
+    def _welcome(self, batch: FrameBatch) -> None:
+        name = batch.simulation
+        if FRAMES + name not in self._positions and batch.first:
+            self._publisher.tell(
+                Event(
+                    "joined_late",
+                    f"The stream of {name!r} is read from offset {batch.first} on; what came "
+                    "before was released already.",
+                    simulation=name,
+                    data={"offset": batch.first},
+                )
+            )
+        if name in self._finished:
+            self._finished.discard(name)
+            self._progress.finished(name, finished=False)
+
+    def _note(self, turn: Turn, size: int) -> Turn:
+        """Write a turn ahead."""
+        if self._known != self._noted:
+            turn = msgspec.structs.replace(turn, known=self._known)
             self._noted = self._known
-        return turns
+        if self._saver is not None:
+            self._saver.note(turn, size)
+        return turn
 
     def _meet(self, names: Iterable[str]) -> None:
         new = set(names) - set(self._known) - self._finished
@@ -280,6 +298,8 @@ class LocalEngine:
         outcome = self._runner.process(batch, self._known)
         sent = self._publisher.publish(outcome)
         self._stops.watch(outcome, sent)
+        # Those that were served go to the end of the queue, so that none is starved.
+        self._positions.pop(FRAMES + batch.simulation, None)
         self._positions[FRAMES + batch.simulation] = batch.stop
         self._progress.count(batch, outcome.quarantined, replayed=replayed)
 
@@ -296,11 +316,10 @@ class LocalEngine:
 
     def _adapt(self, frames: int, seconds: float) -> None:
         """Take no more at once than about `batch_seconds` of work."""
-        if frames:
-            fit = int(frames * self.options.batch_seconds / max(seconds, 1e-9))
-            # Halfway there each time, so that one slow batch does not make many small ones.
-            wanted = (self._max_frames + fit) // 2 if fit > self._max_frames else fit
-            self._max_frames = min(max(wanted, 1), self.options.max_frames)
+        fit = int(frames * self.options.batch_seconds / max(seconds, 1e-9))
+        # Up by halves, so that one quick batch does not bring a very long one.
+        wanted = (self._max_frames + fit + 1) // 2 if fit > self._max_frames else fit
+        self._max_frames = min(max(wanted, 1), self.options.max_frames)
 
     def _miss(self, name: str, first: int, stop: int) -> None:
         """Note a gap; told with the next status, since a policy of dropping makes many."""
@@ -337,7 +356,7 @@ class LocalEngine:
             if topic not in self._committed:
                 # Known to retention from the first moment, so that nothing is released unread.
                 self._to_commit.setdefault(topic, 0)
-        if saver.due() and self._uncommitted():
+        if not saver.due_in(idle=self._idle) and self._uncommitted():
             saver.save(self._checkpoint)
 
     def _poll(self, positions: dict[str, int] | None) -> None:

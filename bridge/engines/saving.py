@@ -12,6 +12,9 @@ from bridge.engines.turns import Turn, TurnLog
 __all__ = ["Saver"]
 
 _BUSY = 0.1  # share of the time that saving may take from the engine
+_SOON = 0.005  # seconds after which to look again whether the disk is done
+_OFTEN = 0.05  # seconds between checkpoints of an idle engine that holds much
+_MUCH = 1 << 20  # bytes of frames that are much to hold
 
 
 class Saver:
@@ -42,6 +45,8 @@ class Saver:
         self._durable: dict[str, int] = {}
         self._durable_number = 0
         self._bytes = 0
+        self._saved_bytes = 0
+        self._last = 0.0
         self._next = 0.0
         self._not_before = 0.0
 
@@ -81,17 +86,26 @@ class Saver:
         self._turns.begin(self._number, anew=True)
         self._next = time.monotonic() + self._every
 
-    def note(self, turns: list[Turn], size: int) -> None:
-        """Write turns ahead, with frames of `size` bytes together."""
-        self._turns.note(turns)
+    def note(self, turn: Turn, size: int) -> None:
+        """Write a turn ahead, of frames of `size` bytes together."""
+        self._turns.note(turn)
         self._bytes += size
 
-    def due(self) -> bool:
-        """Whether it is time to save."""
+    def due_in(self, *, idle: bool) -> float:
+        """Return the seconds until it is time to save, 0 if it is.
+
+        With `idle`, nothing came lately; perhaps because a stream is full, and waits for space that
+        a checkpoint would free.
+        """
+        if self._writer.busy:
+            return _SOON
         now = time.monotonic()
-        if self._writer.busy or now < self._not_before:
-            return False
-        return now >= self._next or self._bytes >= self._every_bytes
+        due = self._next
+        if self._bytes >= self._every_bytes:
+            due = now
+        elif idle and self._bytes + self._saved_bytes >= _MUCH:
+            due = min(due, self._last + _OFTEN)
+        return max(0.0, due - now, self._not_before - now)
 
     def save(self, make: Callable[[int], Checkpoint]) -> None:
         """Save the present state; the disk is waited for elsewhere."""
@@ -102,8 +116,9 @@ class Saver:
         self._writer.submit(checkpoint)
         now = time.monotonic()
         self._not_before = now + (now - began) * (1.0 / _BUSY - 1.0)
+        self._last = now
         self._next = now + self._every
-        self._bytes = 0
+        self._saved_bytes, self._bytes = self._bytes, 0
 
     def poll(self, *, wait: bool = False) -> dict[str, int] | None:
         """Return the positions that may be committed now, if a checkpoint has come to the disk."""

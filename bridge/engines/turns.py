@@ -95,10 +95,10 @@ class TurnLog:
         self._journal = Journal(self._path(number))
         self._journal.replay()
 
-    def note(self, turns: list[Turn]) -> None:
-        """Write turns ahead; they survive the kill of this process when this returns."""
+    def note(self, turn: Turn) -> None:
+        """Write a turn ahead; it survives the kill of this process when this returns."""
         if self._journal is not None:
-            self._journal.append_many([_encoder.encode(turn) for turn in turns])
+            self._journal.append(_encoder.encode(turn))
 
     def forget(self, unwanted: Callable[[int], bool]) -> None:
         """Remove the journals of the checkpoints whose number is `unwanted`."""

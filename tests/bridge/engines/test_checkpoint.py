@@ -79,14 +79,19 @@ def test_a_checkpoint_that_cannot_be_written_is_an_error(tmp_path: Path) -> None
     assert writer.take(wait=True) is None
 
 
+def note(log: TurnLog, turns: list[Turn]) -> None:
+    for turn in turns:
+        log.note(turn)
+
+
 def test_turns_are_read_back_in_order_over_several_journals(tmp_path: Path) -> None:
     log = TurnLog(tmp_path / "c")
     turns = [Turn("a", i, i + 2, ("a",) if i == 0 else None) for i in range(6)]
     log.begin(0, anew=True)
-    log.note(turns[:2])
+    note(log, turns[:2])
     log.begin(1, anew=True)
-    log.note(turns[2:5])
-    log.note(turns[5:])
+    note(log, turns[2:5])
+    note(log, turns[5:])
     log.close()
     again = TurnLog(tmp_path / "c")
     assert again.newest() == 1
@@ -102,8 +107,8 @@ def test_turns_are_read_back_in_order_over_several_journals(tmp_path: Path) -> N
 def test_a_torn_turn_is_left_out_and_a_damaged_one_told_of(tmp_path: Path) -> None:
     log = TurnLog(tmp_path / "c")
     log.begin(0, anew=True)
-    log.note([Turn("a", 0, 5)])
-    log.note([Turn("a", 5, 9)])
+    log.note(Turn("a", 0, 5))
+    log.note(Turn("a", 5, 9))
     log.close()
     path = tmp_path / "c.turns-0"
     whole = path.read_bytes()
@@ -127,11 +132,11 @@ def test_frames_are_committed_up_to_the_checkpoint_before_the_newest(tmp_path: P
     saver.begin(None)
     committed = []
     for number in (1, 2, 3):
-        saver.note([Turn("a", 10 * number - 10, 10 * number)], 100)
+        saver.note(Turn("a", 10 * number - 10, 10 * number), 100)
         saver.save(make_checkpoint)
         committed.append(saver.poll(wait=True))
     assert committed == [{}, {"frames/a": 10}, {"frames/a": 20}]
-    saver.note([Turn("a", 30, 31)], 100)
+    saver.note(Turn("a", 30, 31), 100)
     saver.close()
     (tmp_path / "c").write_bytes(b"damaged")
     again = make_saver(tmp_path / "c")
@@ -145,14 +150,14 @@ def test_a_kill_while_a_checkpoint_is_on_its_way_loses_no_turn(tmp_path: Path) -
     saver = make_saver(tmp_path / "c")
     saver.load()
     saver.begin(None)
-    saver.note([Turn("a", 0, 10)], 1)
+    saver.note(Turn("a", 0, 10), 1)
     saver.save(make_checkpoint)
     saver.poll(wait=True)
-    saver.note([Turn("a", 10, 20)], 1)
+    saver.note(Turn("a", 10, 20), 1)
     # The next one's journal has begun, and the checkpoint itself never came to the disk.
     log = TurnLog(tmp_path / "c")
     log.begin(2, anew=True)
-    log.note([Turn("a", 20, 30)])
+    log.note(Turn("a", 20, 30))
     log.close()
     saver.close()
     again = make_saver(tmp_path / "c")

@@ -259,7 +259,7 @@ def test_a_state_that_does_not_fit_names_the_operator() -> None:
     Other.__qualname__ = "Place"
     saved = Runner(make_pipeline()).save()
     changed = Pipeline("test", [*make_pipeline().operators[:2], ("place", Other())])
-    with pytest.raises(PipelineError, match="Operator 'place'.*cannot take up its saved state"):
+    with pytest.raises(PipelineError, match=r"Operator 'place'.*cannot take up its saved state"):
         Runner(changed).restore(saved)
 
 
