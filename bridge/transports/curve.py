@@ -9,6 +9,7 @@ ends no connection.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import stat
@@ -180,13 +181,12 @@ class AllowList:
     def _look(self) -> dict[tuple[str, int, int], str]:
         assert self._folder is not None
         found = {}
-        try:
-            for path in self._folder.glob("*.pub"):
+        for path in self._folder.glob("*.pub"):
+            # A file that is broken, or gone by now, shuts out its owner alone.
+            with contextlib.suppress(OSError, ConfigError):
                 facts = path.stat()
                 version = (path.name, facts.st_mtime_ns, facts.st_size)
                 found[version] = self._known.get(version) or read_public(path)
-        except (OSError, ConfigError):
-            pass
         self._known = found
         return found
 

@@ -8,7 +8,8 @@ situation                                  event                                
 key not in the allow-list                  HANDSHAKE_FAILED_AUTH 400             no
 keys on one side only                      HANDSHAKE_FAILED_PROTOCOL, mechanism  no
 another public key of the stager expected  HANDSHAKE_FAILED_NO_DETAIL, EPIPE     yes, each time
-no ZeroMQ at all                           HANDSHAKE_FAILED_NO_DETAIL            yes, each time
+no ZeroMQ at all, no keys                  HANDSHAKE_FAILED_NO_DETAIL            yes, each time
+no ZeroMQ at all, keys                     the same, or DISCONNECTED alone       no
 =========================================  ====================================  ==============
 """
 
@@ -50,8 +51,11 @@ class HandshakeWatch:
         self._address = address
         self._keys = keys
         self._broken_off = 0
+        self._is_unexplained = False
         self.socket = socket.get_monitor_socket(
-            zmq.EVENT_HANDSHAKE_SUCCEEDED
+            zmq.EVENT_CONNECTED
+            | zmq.EVENT_DISCONNECTED
+            | zmq.EVENT_HANDSHAKE_SUCCEEDED
             | zmq.EVENT_HANDSHAKE_FAILED_AUTH
             | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
             | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
@@ -68,6 +72,8 @@ class HandshakeWatch:
             self._take(event, value)
 
     def _take(self, event: int, value: int) -> None:
+        unexplained = self._is_unexplained
+        self._is_unexplained = event == zmq.EVENT_CONNECTED
         if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
             self.problem = None
             self.connections += 1
@@ -76,21 +82,29 @@ class HandshakeWatch:
             self._broken_off += 1
             if self._broken_off >= _BROKEN_OFF and self.problem is None:
                 self.problem = self._explain_broken_off()
-        elif event == zmq.EVENT_HANDSHAKE_FAILED_AUTH and self._keys is not None:
-            self.problem = AuthenticationFailed(
-                f"The stager at {self._address} does not let in the public key "
-                f"{self._keys.own.public}; put this client's .pub file into the stager's "
-                f"allow-list folder and connect again."
-            )
-        else:
+        elif event == zmq.EVENT_HANDSHAKE_FAILED_AUTH:
+            self.problem = self._explain_refusal()
+        elif event == zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL:
             self.problem = self._explain_mismatch()
+        elif event == zmq.EVENT_DISCONNECTED and unexplained:
+            self.problem = self._explain_stranger()
+
+    def _explain_refusal(self) -> HeadraceError:
+        key = "of this client" if self._keys is None else self._keys.own.public
+        return AuthenticationFailed(
+            f"The stager at {self._address} does not let in the public key {key}; put this "
+            f"client's .pub file into the stager's allow-list folder and connect again."
+        )
+
+    def _explain_stranger(self) -> HeadraceError:
+        return TransportError(
+            f"What listens at {self._address} breaks off every connection: "
+            f"it is probably no stager; check the address."
+        )
 
     def _explain_broken_off(self) -> HeadraceError:
         if self._keys is None:
-            return TransportError(
-                f"What listens at {self._address} breaks off every connection: "
-                f"it is probably no stager; check the address."
-            )
+            return self._explain_stranger()
         return AuthenticationFailed(
             f"What listens at {self._address} breaks off every encrypted connection: its public "
             f"key is probably not {self._keys.stager}; get the stager's .pub file anew, "

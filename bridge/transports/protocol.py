@@ -76,7 +76,8 @@ class Channel(Protocol):
         Raises
         ------
         ConnectionLost
-            If the channel is closed, or `MAX_QUEUED` messages wait already.
+            If the channel is closed, or `MAX_QUEUED` messages wait already. Where there is a
+            `problem`, that is raised instead.
         MessageTooLarge
             If a part is larger than `MAX_PART_BYTES`.
         ValueError

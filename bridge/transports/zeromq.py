@@ -218,7 +218,9 @@ class ZmqChannel(_End):
                 self._send(parts, zmq.NOBLOCK)
             except zmq.Again:
                 self._refused += 1
-                raise ConnectionLost(
+                # ZeroMQ gives a connection up for good when its handshake was refused.
+                self._watch.look()
+                raise self._watch.problem or ConnectionLost(
                     f"{MAX_QUEUED} messages wait to be taken at {self.address}; "
                     f"check that the stager there is alive."
                 ) from None
