@@ -26,7 +26,7 @@ class Connection(msgspec.Struct, frozen=True, kw_only=True):
     address
         Address of the stager.
     keys
-        Key file; empty without encryption.
+        Keys for an encrypted connection; None without.
     timeout
         Time limit in seconds for everything that waits for the stager.
     options
@@ -34,7 +34,7 @@ class Connection(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     address: str
-    keys: str = ""
+    keys: Any = None
     timeout: float = 10.0
     options: StreamOptions = StreamOptions()
 

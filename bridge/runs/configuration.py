@@ -130,18 +130,14 @@ class PipelineTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         it is left out), and the operator's parameters.
     inputs, outputs
         Variables to read, and columns to publish; empty for all.
-    checkpoint_every
-        Time between checkpoints.
     """
 
     name: str = "pipeline"
     operators: tuple[dict[str, Any], ...] = ()
     inputs: tuple[str, ...] = ()
     outputs: tuple[str, ...] = ()
-    checkpoint_every: str = "1 s"
 
     def __post_init__(self) -> None:
-        parse_duration(self.checkpoint_every)
         for number, table in enumerate(self.operators, 1):
             if not isinstance(table.get("use"), str):
                 raise ConfigError(
@@ -262,8 +258,10 @@ class RunConfiguration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         See the tables.
     simulation
         ``adapter``, and the keys of that adapter.
+    engine
+        Options of the local engine (`bridge.engines.options.LocalOptions`).
     steering
-        Rules of the guard.
+        Rules of the guard (`bridge.steering.GuardRules`).
     control
         Name to `ControlTable`.
     """
@@ -272,6 +270,7 @@ class RunConfiguration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     simulation: dict[str, Any]
     staging: StagingTable = StagingTable()
     pipeline: PipelineTable = PipelineTable()
+    engine: dict[str, Any] = {}
     steering: dict[str, Any] = {}
     control: dict[str, ControlTable] = {}
     report: ReportTable = ReportTable()

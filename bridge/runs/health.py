@@ -16,7 +16,7 @@ from typing import Literal
 
 import msgspec
 
-__all__ = ["PARTS", "Finding", "Part", "examine"]
+__all__ = ["PARTS", "Finding", "Part", "examine", "has_part"]
 
 State = Literal["ok", "missing", "warning", "error"]
 
@@ -123,6 +123,11 @@ def _core(package: str, distribution: str) -> Finding:
     if _is_there(package):
         return Finding(distribution, "ok", _version(distribution))
     return Finding(distribution, "error", "not installed", "pip install headrace")
+
+
+def has_part(part: Part) -> bool:
+    """Tell whether all packages of a part are installed, without importing any."""
+    return all(_is_there(package) for package, _ in part.packages)
 
 
 def _part(part: Part) -> Finding:

@@ -10,6 +10,7 @@ from pathlib import Path
 from bridge.runs.adapters import Connection
 from bridge.runs.child import run_child
 from bridge.runs.directory import RunDirectory
+from bridge.runs.keyfiles import client_keys
 from bridge.runs.plan import Plan
 
 __all__ = ["main"]
@@ -22,7 +23,7 @@ def _run(path: Path, arguments: list[str], stop: threading.Event) -> None:
     plan = Plan.read(RunDirectory(path))
     connection = Connection(
         address=plan.address,
-        keys=plan.configuration.staging.keys,
+        keys=client_keys(plan.key_folder),
         timeout=30.0,
         options=plan.options,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import platform
 import sys
 from importlib import metadata
@@ -12,6 +13,7 @@ from typing import Any
 import msgspec
 
 from bridge.config import parse_bytes, to_struct
+from bridge.engines.options import LocalOptions
 from bridge.errors import ConfigError
 from bridge.pipeline import Pipeline
 from bridge.runs.adapters import Adapter, load_adapter
@@ -71,11 +73,22 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         write_json(directory.resolved, {**table, "versions": list_versions()})
 
     @property
+    def key_folder(self) -> str:
+        """Folder of the key files; empty without."""
+        keys = self.configuration.staging.keys
+        return str(Path(self.base) / keys) if keys else ""
+
+    @property
     def rules(self) -> GuardRules:
         """Rules of the guard."""
         return to_struct(
             GuardRules, self.configuration.steering, f"{self.source}, [steering]"
         )
+
+    @property
+    def engine(self) -> LocalOptions:
+        """Options of the engine."""
+        return to_struct(LocalOptions, self.configuration.engine, f"{self.source}, [engine]")
 
     @property
     def options(self) -> StreamOptions:
@@ -118,7 +131,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         ConfigError, PipelineError, MissingExtra
             The first fault.
         """
-        _ = self.rules, self.options
+        _ = self.rules, self.engine, self.options
         self.pipeline()
         self.streams()
 
@@ -152,8 +165,6 @@ def describe_machine() -> dict[str, Any]:
 
 
 def _cores() -> int:
-    import os
-
     with contextlib.suppress(AttributeError):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

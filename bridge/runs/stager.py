@@ -25,7 +25,7 @@ def _run(path: Path, arguments: list[str], stop: threading.Event) -> None:
     directory = RunDirectory(path)
     plan = Plan.read(directory)
     staging = plan.configuration.staging
-    keys, allowed = stager_keys(staging.keys)
+    keys, allowed = stager_keys(plan.key_folder)
     stager = Stager(
         # Once the port is known it stays: members come back to it after a restart.
         plan.address or staging.address,

@@ -148,8 +148,8 @@ class Supervisor:
 
     def target_reached(self, reason: str, now: float) -> list[Action]:
         """Note that the target was reached; members end by the commands that policies send."""
-        if self.phase == "running" and self.outcome == "finished":
-            self._conclude("target_reached", reason)
+        self._conclude("target_reached", reason)
+        if self.phase == "running" and self._deadline is None:
             # Whoever the command does not reach is told by other means.
             self._deadline = now + self.drain
         return []
@@ -229,9 +229,10 @@ class Supervisor:
         if self.phase == "ended":
             return []
         if code == 0:
-            if self.phase in ("draining", "running"):
-                # It was not asked to: without it nobody analyses what the members send.
-                return self._fail("The engine ended before the members did.", now)
+            if self.phase == "running":
+                # All streams have finished, or the target is reached and everybody has answered:
+                # the members end as well, or are told to.
+                self._deadline = now + self.drain
             return self._move_on(now)
         if code != USAGE and self._may_restart(child, self.restarts.engine):
             return [self._restart_later(ENGINE, child, code, now)]
@@ -288,7 +289,7 @@ class Supervisor:
         if self.phase == "starting":
             return self._give_up(f"The stager was not listening after {self.start:g} s.", now)
         if self.phase == "running":
-            return self.stop(self.outcome, "Members did not follow the command to stop.", now)
+            return self.stop(self.outcome, "Members still run though there is nothing to do.", now)
         late = {
             "draining": self._running(self.members),
             "finishing": self._running([ENGINE]),

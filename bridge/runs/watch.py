@@ -190,6 +190,17 @@ class Watcher:
             )
             self._commands.append((f"commands/{name}", msgspec.msgpack.encode(command)))
 
+    def catch_up(self, client: StagerClient) -> None:
+        """Read what came since the last look; after `stop`, in the caller's thread."""
+        while True:
+            with client.fetch(self._positions, follow=ACKNOWLEDGEMENTS, wait=0.05) as got:
+                for record in got.records:
+                    self._take(record.topic, record.data)
+                self._positions.update(got.positions)
+                if not got.records:
+                    break
+        self._look(client.topics(FRAMES, schemas=True))
+
     # ------------------------------------------------------------- thread
 
     def _watch(self) -> None:
