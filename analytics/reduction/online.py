@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 from analytics.features.inputs import matrix_of, output_name
 from analytics.reduction.model import LinearModel
@@ -16,6 +17,8 @@ from bridge.frames import FrameBatch
 from bridge.pipeline import Context, GlobalOperator
 
 __all__ = ["Estimator", "OnlineReduction"]
+
+Floats = npt.NDArray[np.float64]
 
 
 class Estimator(Protocol):
@@ -63,12 +66,15 @@ class OnlineReduction(GlobalOperator):
         update_every: int,
         min_frames: int | None,
         output: str,
+        publish_model: bool,
     ) -> None:
         self.estimator = estimator
         self.input = input_columns(input)
         self.update_every = check_count(update_every, "update_every")
         self.min_frames = 1 if min_frames is None else check_count(min_frames, "min_frames")
         self.output = output_name(output)
+        self.publish_model = publish_model
+        self._version = 0
         self._n_features: int | None = None
 
     def process(self, batch: FrameBatch, context: Context) -> FrameBatch:
@@ -80,12 +86,15 @@ class OnlineReduction(GlobalOperator):
             self._check_features(k, batch, name)
         estimator = self.estimator
         out = np.zeros((n, estimator.n_components))
-        ready = np.zeros(n, np.bool_)
+        versions = np.zeros(n, np.int64)
+        maps: list[tuple[int, Floats]] = []
         for start, stop, due in segments(estimator.n_frames, n, self.update_every):
             part = slice(start, stop)
             if estimator.model is not None:
                 out[part] = estimator.model.project(rows[part])
-                ready[part] = True
+                versions[part] = self._version
+            if self.publish_model:
+                maps.append((stop - start, self._affine(k)))
             estimator.partial_fit(
                 rows[part],
                 simulation=batch.simulation,
@@ -94,7 +103,17 @@ class OnlineReduction(GlobalOperator):
             )
             if due and estimator.n_frames >= self.min_frames:
                 self._renew(name, context)
-        return batch.with_columns({self.output: out, f"{self.output}_ready": ready})
+        columns: dict[str, Any] = {self.output: out, f"{self.output}_version": versions}
+        if self.publish_model:
+            columns[f"{self.output}_model"] = _stack(maps, (k + 1, estimator.n_components))
+        return batch.with_columns(columns)
+
+    def _affine(self, k: int) -> Floats:
+        """Return the map of the present model, zeros while there is none."""
+        model = self.estimator.model
+        if model is None:
+            return np.zeros((k + 1, self.estimator.n_components))
+        return np.concatenate([model.weights, -(model.mean @ model.weights)[None]])
 
     def _check_features(self, k: int, batch: FrameBatch, name: str) -> None:
         if self._n_features is not None:
@@ -112,6 +131,8 @@ class OnlineReduction(GlobalOperator):
     def _renew(self, name: str, context: Context) -> None:
         first = self.estimator.model is None
         model = self.estimator.fit()
+        if model is not None:
+            self._version += 1
         if first and model is not None:
             context.event(
                 "model_ready",
@@ -122,10 +143,25 @@ class OnlineReduction(GlobalOperator):
 
     def save(self) -> dict[str, Any]:
         """Return the state."""
-        return {**self.estimator.save(), "input_features": self._n_features}
+        return {
+            **self.estimator.save(),
+            "input_features": self._n_features,
+            "model_version": self._version,
+        }
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Take up a state."""
         self.estimator.restore(state)
+        self._version = int(state["model_version"])
         k = state["input_features"]
         self._n_features = None if k is None else int(k)
+
+
+def _stack(maps: list[tuple[int, Floats]], shape: tuple[int, int]) -> Floats:
+    """Return one map a row; a view without memory of its own where they are all the same."""
+    n = sum(count for count, _ in maps)
+    if not maps:
+        return np.zeros((0, *shape))
+    if len(maps) == 1:
+        return np.broadcast_to(maps[0][1], (n, *shape))
+    return np.concatenate([np.broadcast_to(m, (count, *shape)) for count, m in maps])

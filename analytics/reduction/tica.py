@@ -15,7 +15,7 @@ class OnlineTICA(OnlineReduction):
 
     The model is renewed whenever the number of frames seen, of all simulations, is a multiple of
     `update_every` and at least `min_frames`. A frame is projected with the model made of frames
-    before it; until there is one, its components are 0 and it is not ready. An event
+    before it; until there is one, its components are 0. An event
     ``model_ready`` tells of the first. What makes a pair of frames: `LaggedCovariance`; how order
     and signs stay as they are: `analytics.reduction.model.follow`.
 
@@ -37,8 +37,12 @@ class OnlineTICA(OnlineReduction):
     reversible, scaling, regularisation
         See `StreamingTICA`.
     output
-        Column to add, float64 of shape (n, n_components). Beside it, ``<output>_ready`` is
-        boolean of shape (n,).
+        Column to add, float64 of shape (n, n_components). Beside it, ``<output>_version`` is
+        int64 of shape (n,): how often the model had been renewed, 0 while there is none.
+    publish_model
+        Add ``<output>_model``, float64 of shape (n, k + 1, n_components): the affine map that the
+        row was projected with, its constant in the last row. Operators that remember frames of a
+        learned space need it. Name a pipeline's `outputs` then, or it is stored with the results.
 
     Raises
     ------
@@ -61,6 +65,7 @@ class OnlineTICA(OnlineReduction):
         scaling: Scaling = "kinetic_map",
         regularisation: float = 1e-6,
         output: str = "tica",
+        publish_model: bool = False,
     ) -> None:
         estimator = StreamingTICA(
             lag,
@@ -76,4 +81,5 @@ class OnlineTICA(OnlineReduction):
             update_every=update_every,
             min_frames=min_frames,
             output=output,
+            publish_model=publish_model,
         )

@@ -66,7 +66,9 @@ def test_a_frame_is_projected_with_the_model_before_it(
 ) -> None:
     operator = make(input="x", n_components=2, update_every=50, min_frames=120, output="z")
     out, context = run(operator, stream)
-    ready = np.concatenate([b["z_ready"] for b in out])
+    versions = np.concatenate([b["z_version"] for b in out])
+    ready = versions > 0
+    assert np.array_equal(np.unique(np.diff(versions)), [0, 1])
     # The first multiple of 50 that is at least 120.
     assert int(np.argmax(ready)) == 150
     assert ready[150:].all()
@@ -141,3 +143,15 @@ def test_wrong_frames_are_refused() -> None:
     bad[2, 1] = np.nan
     with pytest.raises(SchemaError, match="not finite in 'x' of 's' at offset 5"):
         operator.process(FrameBatch.from_arrays("s", {"x": bad}, first_offset=3), Context())
+
+
+@pytest.mark.parametrize("make", [OnlinePCA, lambda **k: OnlineTICA(lag=2, **k)])
+def test_the_published_model_maps_the_input_to_the_output(
+    stream: list[FrameBatch], make: Callable[..., OnlineReduction]
+) -> None:
+    operator = make(input="x", n_components=2, update_every=50, output="z", publish_model=True)
+    out, _ = run(operator, stream)
+    for batch in out:
+        x, model = batch["x"].astype(float), batch["z_model"]
+        mapped = np.einsum("nk,nkd->nd", x, model[:, :-1]) + model[:, -1]
+        np.testing.assert_allclose(mapped, batch["z"], atol=1e-9)
