@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -55,13 +56,28 @@ class Adapter(Protocol):
         ...
 
 
+def _find_file(value: Any, key: str, place: str) -> Any:
+    """Turn ``package:NAME/path`` into the path of a file that an installed package brings."""
+    if not isinstance(value, str) or not value.startswith("package:"):
+        return value
+    name, _, rest = value.removeprefix("package:").partition("/")
+    spec = find_spec(name) if name.isidentifier() else None
+    if spec is None or not spec.submodule_search_locations:
+        raise ConfigError(
+            f"{place}: the key {key!r} names a file of the package {name!r}, which is not "
+            f"installed; install it with: pip install {name}."
+        )
+    return str(Path(spec.submodule_search_locations[0]) / rest)
+
+
 def load_adapter(table: Mapping[str, Any], base: Path, where: str) -> Adapter:
     """Make the adapter of a ``[simulation]`` table.
 
     Parameters
     ----------
     table
-        With the key ``adapter``: a short name, or ``module:class``.
+        With the key ``adapter``: a short name, or ``module:class``. A value such as
+        ``package:MDAnalysisTests/data/adk.psf`` stands for a file that a package brings.
     base
         Folder that relative paths begin at.
     where
@@ -76,7 +92,7 @@ def load_adapter(table: Mapping[str, Any], base: Path, where: str) -> Adapter:
     """
     place = f"{where}, [simulation]"
     factory = find_entry_point(ADAPTERS, table["adapter"], place)
-    given = {key: value for key, value in table.items() if key != "adapter"}
+    given = {k: _find_file(v, k, place) for k, v in table.items() if k != "adapter"}
     try:
         adapter: Adapter = factory.from_table(given, base)
     except ConfigError as error:

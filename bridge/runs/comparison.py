@@ -14,8 +14,6 @@ from bridge.runs.quantities import convert_time
 
 __all__ = ["Arm", "compare_runs", "exponential_interval", "reference_arm"]
 
-_Z = 1.959963984540054  # 97.5 % of the normal distribution
-
 
 class Arm(msgspec.Struct, frozen=True, kw_only=True):
     """Runs of one kind: steered, or of one control.
@@ -53,28 +51,38 @@ class Arm(msgspec.Struct, frozen=True, kw_only=True):
         return sum(self.reached)
 
 
-def _chi_square(k: float, z: float) -> float:
-    """Return a quantile of the chi-square distribution, good to a percent from k = 2 on.
+def _poisson_tail(events: int, mean: float) -> float:
+    """Return the probability of fewer than `events` where `mean` are expected."""
+    logs = (i * math.log(mean) - math.lgamma(i + 1) - mean for i in range(events))
+    return math.fsum(math.exp(value) for value in logs)
 
-    Wilson and Hilferty, Proc. Natl. Acad. Sci. 17, 684 (1931), doi:10.1073/pnas.17.12.684.
-    """
-    a = 2.0 / (9.0 * k)
-    return float(k * max(0.0, 1.0 - a + z * math.sqrt(a)) ** 3)
+
+def _expected(events: int, probability: float) -> float:
+    """Return for which mean fewer than `events` come with that probability; by bisection."""
+    low, high = 1e-9, 10.0 * events + 50.0
+    for _ in range(200):
+        middle = 0.5 * (low + high)
+        if _poisson_tail(events, middle) > probability:
+            low = middle
+        else:
+            high = middle
+    return 0.5 * (low + high)
 
 
 def exponential_interval(total: float, events: int) -> tuple[float, float | None]:
     """Return the 95 % confidence interval of a mean waiting time.
 
-    Waiting times are taken as exponential: with `events` in a `total` time, runs that ended
-    before the event included, ``2 total / mean`` is distributed as chi-square.
+    Waiting times are taken as exponential; runs that ended before the event count with their
+    time. Then the number of events in the `total` time is Poisson distributed, and the interval
+    is Garwood's, Biometrika 28, 437 (1936), doi:10.1093/biomet/28.3-4.437.
 
     Returns
     -------
     low, high
         `high` is None without an event: then there is no upper bound.
     """
-    low = 2.0 * total / _chi_square(2.0 * events + 2.0, _Z)
-    return low, 2.0 * total / _chi_square(2.0 * events, -_Z) if events else None
+    low = total / _expected(events + 1, 0.025)
+    return low, total / _expected(events, 0.975) if events else None
 
 
 def compare_runs(reports: Sequence[dict[str, Any]], unit: str = "") -> list[Arm]:
