@@ -105,7 +105,7 @@ class ScriptedSource:
         Acknowledge every command as applied at the last step; a stop ends the stream. If false,
         commands are only collected.
     time_limit
-        Seconds that a pause, a put or the whole `join` may take.
+        Seconds that a pause or a put may take; `join` waits a little more than twice as long.
     """
 
     def __init__(
@@ -263,7 +263,8 @@ class ScriptedSource:
             If it does not end within the time limit.
         """
         if self._thread is not None:
-            self._thread.join(self._time_limit)
+            # A pause or a put at its own limit speaks for itself.
+            self._thread.join(2.0 * self._time_limit + 1.0)
             if self._thread.is_alive():
                 raise TimeoutError(f"The script of {self.simulation!r} has not ended.")
         if self._failure is not None:

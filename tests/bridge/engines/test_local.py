@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -311,6 +312,30 @@ def test_a_stager_that_does_not_come_back_is_told_of() -> None:
             with pytest.raises(ConnectionLost, match=r"Waited .* for the stager at tcp.*come back"):
                 engine.run()
             assert engine.statistics().state == "failed"
+
+
+def test_a_stager_that_comes_back_with_what_it_held_is_waited_for(tmp_path: Path) -> None:
+    streams = make_streams(60)
+    where: dict[str, Any] = {"directory": tmp_path / "staging", "durable": True}
+    with Stager("tcp://127.0.0.1:0", **where).start() as first:
+        address = first.address
+        play(address, streams)
+        client = StagerClient(address, timeout=0.5)
+        engine = LocalEngine(
+            make_pipeline(("policy", EachTenth())),
+            client,
+            checkpoint=tmp_path / "checkpoint",
+            options=LocalOptions(max_frames=7, reconnect_timeout=60.0),
+        )
+        engine.step()
+    thread = threading.Thread(target=engine.run)
+    thread.start()
+    with Stager(address, **where).start(), client:
+        thread.join(60)
+        with StagerClient(address) as reader:
+            assert check_results(reader, streams) == 180
+            check_commands(reader, NAMES, every=10, frames=180)
+    assert engine.statistics().state == "finished"
 
 
 def test_a_stream_opened_but_empty_is_waited_for(
