@@ -63,6 +63,9 @@ class RunTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     when_member_fails
         What to do when a member has used up its restarts: ``stop`` the run, or ``go_on`` with the
         others. The run counts as failed either way.
+    nice
+        By how much members give way to the engine and the stager where there are fewer cores than
+        processes: decisions that come late are worth less.
     restarts
         See `RestartsTable`.
     """
@@ -74,12 +77,15 @@ class RunTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_wall_time: str = ""
     drain: str = "30 s"
     when_member_fails: Literal["stop", "go_on"] = "stop"
+    nice: int = 10
     restarts: RestartsTable = RestartsTable()
 
     def __post_init__(self) -> None:
         check_name(self.name, "run")
         if self.seed < 0:
             raise ConfigError(f"The seed must not be negative; it is {self.seed}.")
+        if not 0 <= self.nice <= 19:
+            raise ConfigError(f"The key 'nice' must be from 0 to 19; it is {self.nice}.")
         parse_duration(self.drain)
         if self.max_wall_time:
             parse_duration(self.max_wall_time)

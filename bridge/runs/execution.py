@@ -145,6 +145,8 @@ class Execution:
         while self._seen < self._interrupts:
             self._seen += 1
             self._do(supervisor.interrupt(self._now()))
+        if supervisor.phase == "starting" and self._snapshot().engine is not None:
+            self._do(supervisor.ready(ENGINE, self._now()))
         self._check_limits()
         self._do(supervisor.tick(self._now()))
         self._view.update(self._snapshot(), supervisor, self._now() - self._began)
@@ -177,7 +179,7 @@ class Execution:
                     event=self.plan.configuration.report.event,
                 )
                 self._watcher.start()
-            self._do(self.supervisor.ready(self._now()))
+            self._do(self.supervisor.ready(STAGER, self._now()))
 
     def _connect(self, name: str) -> StagerClient:
         return StagerClient(

@@ -2,15 +2,16 @@
 
 A run goes through these phases::
 
-    starting   the stager is started; it has to be listening
-    running    the engine and the members run
+    starting   the stager is started and has to be listening, then the engine, which has to be heard
+    running    the members run
     draining   the members were told to end
     finishing  no member is left; the engine reads what is there, to the end
     reporting  everything has ended but the stager, from which the report is read
     closing    the stager was told to end
     ended
 
-Whoever drives it tells what happened (`ready`, `exited`, `stop`, `interrupt`, `reported`, and
+Members wait for the engine, since what they simulate before it is there is not steered. Whoever
+drives it tells what happened (`ready`, `exited`, `stop`, `interrupt`, `reported`, and
 `tick` now and then) and carries out the actions that come back, in their order. Times are seconds
 of a monotonic clock.
 """
@@ -87,7 +88,7 @@ class Supervisor:
     drain
         Seconds that members, and then the engine, have to end once they are told to.
     start
-        Seconds that the stager has to be listening.
+        Seconds that the stager has to be listening, and then the engine to be heard of.
     """
 
     members: Sequence[str]
@@ -95,7 +96,7 @@ class Supervisor:
     durable: bool = False
     when_member_fails: Literal["stop", "go_on"] = "stop"
     drain: float = 30.0
-    start: float = 30.0
+    start: float = 60.0
 
     phase: Phase = "starting"
     outcome: Outcome = "finished"
@@ -104,7 +105,6 @@ class Supervisor:
     _children: dict[str, _Child] = field(default_factory=dict)
     _deadline: float | None = None
     _interrupts: int = 0
-    _listening: bool = False
 
     def begin(self, now: float) -> list[Action]:
         """Begin: start the stager."""
@@ -112,13 +112,15 @@ class Supervisor:
         self._deadline = now + self.start
         return [self._start(STAGER)]
 
-    def ready(self, now: float) -> list[Action]:
-        """The stager is listening, for the first time or again."""
-        self._listening = True
+    def ready(self, name: str, now: float) -> list[Action]:
+        """The stager is listening, or the engine was heard of; for the first time or again."""
         if self.phase != "starting":
             return []
+        if name == STAGER:
+            self._deadline = now + self.start
+            return [self._start(ENGINE)]
         self.phase, self._deadline = "running", None
-        return [self._start(ENGINE), *(self._start(name) for name in self.members)]
+        return [self._start(name) for name in self.members]
 
     def exited(self, name: str, code: int, now: float) -> list[Action]:
         """A process has ended."""
@@ -135,7 +137,8 @@ class Supervisor:
         """End the run in good order: a limit or the target was reached, or somebody asked to."""
         if self.phase == "starting":
             self._conclude(outcome, reason)
-            return self._close(now)
+            self.phase = "draining"
+            return self._move_on(now)
         if self.phase != "running":
             return []
         self._conclude(outcome, reason)
@@ -191,7 +194,7 @@ class Supervisor:
         running = self._running(self._children)
         names = ", ".join(n for n in running if n in self.members)
         return {
-            "starting": f"up to {self.start:g} s for the stager to listen",
+            "starting": f"up to {self.start:g} s for the stager to listen and the engine to begin",
             "running": "for the members to finish",
             "draining": f"up to {self.drain:g} s for {names or 'the members'} to end",
             "finishing": f"up to {self.drain:g} s for the engine to read what is left",
@@ -218,7 +221,6 @@ class Supervisor:
             return []
         if self.phase == "ended":
             return []
-        self._listening = False
         can = self.durable and code != USAGE and self._may_restart(child, self.restarts.stager)
         if can and self.phase != "starting":
             return [self._restart_later(STAGER, child, code, now)]
@@ -229,6 +231,8 @@ class Supervisor:
         if self.phase == "ended":
             return []
         if code == 0:
+            if self.phase == "starting":
+                return self._fail("The engine ended before the members began.", now)
             if self.phase == "running":
                 # All streams have finished, or the target is reached and everybody has answered:
                 # the members end as well, or are told to.
@@ -286,8 +290,10 @@ class Supervisor:
 
     def _expire(self, now: float) -> list[Action]:
         """The time limit of a phase is over."""
-        if self.phase == "starting":
+        if self.phase == "starting" and self._children[ENGINE].state == "idle":
             return self._give_up(f"The stager was not listening after {self.start:g} s.", now)
+        if self.phase == "starting":
+            return self._fail(f"The engine was not heard of after {self.start:g} s.", now)
         if self.phase == "running":
             return self.stop(self.outcome, "Members still run though there is nothing to do.", now)
         late = {
@@ -305,7 +311,7 @@ class Supervisor:
     def _fail(self, reason: str, now: float) -> list[Action]:
         if reason not in self.failures:
             self._note(reason)
-        if self.phase == "running":
+        if self.phase in ("starting", "running"):
             return [*self._tell_failure(), *self.stop("failed", reason, now)]
         return [*self._tell_failure(), *self._move_on(now)]
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 import msgspec
 
 from bridge.commands import Acknowledgement, Command, Decision, Event
-from bridge.engines.protocol import EngineStatistics
+from bridge.engines.protocol import EngineStatistics, SimulationProgress
 from bridge.errors import HeadraceError, StagingError, TransportError
 from bridge.staging.client import StagerClient
 from bridge.staging.messages import TopicStatus
@@ -277,7 +277,7 @@ class Watcher:
                     time_unit=self._units.get(name, ""),
                     epoch=topic.last_epoch,
                     rate=0.0 if topic.finished else rate,
-                    lag=topic.end - progress.position if progress else topic.end,
+                    lag=_lag(topic, progress),
                     dropped=topic.dropped,
                     quarantined=progress.quarantined if progress else 0,
                     incarnation=topic.incarnation,
@@ -295,3 +295,13 @@ class Watcher:
             tuple(self._events),
         )
 
+
+def _lag(topic: TopicStatus, progress: SimulationProgress | None) -> int:
+    """Return the frames that wait, as the engine counted them in its last status.
+
+    Its position is as old as that status, so the topic's present end says nothing about the lag
+    while frames still come.
+    """
+    if progress is None:
+        return topic.end
+    return topic.end - progress.position if topic.finished else progress.lag
