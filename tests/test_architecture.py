@@ -29,8 +29,16 @@ ARROWS: dict[str, set[str]] = {
         "bridge.engines",
         "bridge.steering",
     },
+    "bridge.runs": {
+        TOP,
+        "bridge.transports",
+        "bridge.staging",
+        "bridge.engines",
+        "bridge.steering",
+    },
     "bridge.cli": {
         TOP,
+        "bridge.runs",
         "bridge.transports",
         "bridge.staging",
         "bridge.engines",

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 import msgspec
 
 from bridge.commands import Event
-from bridge.engines.checkpoint import Checkpoint
+from bridge.engines.course import FRAMES, Course
 from bridge.engines.options import LocalOptions
 from bridge.engines.patience import PatientClient
 from bridge.engines.progress import Progress
@@ -19,8 +19,7 @@ from bridge.engines.publisher import Publisher
 from bridge.engines.runner import Runner
 from bridge.engines.saving import Saver
 from bridge.engines.stopping import Stops
-from bridge.engines.turns import Turn
-from bridge.errors import HeadraceError, NobodyListening, StagingError, TransportError
+from bridge.errors import HeadraceError, NobodyListening, TransportError
 from bridge.frames import FrameBatch
 from bridge.pipeline import Pipeline
 from bridge.staging.client import Fetched, StagerClient
@@ -30,7 +29,6 @@ __all__ = ["LocalEngine"]
 
 log = logging.getLogger(__name__)
 
-FRAMES = "frames/"
 STATUS = StreamOptions(when_full="drop_oldest", capacity=4 << 20)
 _POLL = 0.25  # seconds that a fetch waits at most, so that `stop` is heard
 _RECALL = 256  # decisions to look back to when there is no checkpoint
@@ -91,6 +89,9 @@ class LocalEngine:
         self._publisher = Publisher(self._client, pipeline.name, guard or Unguarded())
         self._progress = Progress(pipeline.name, "local")
         self._stops = Stops()
+        self._course = Course(
+            self._client, self._runner, self._publisher, self._progress, self._stops
+        )
         self._saver = (
             None
             if checkpoint is None
@@ -103,11 +104,6 @@ class LocalEngine:
         )
         self._on_status = on_status
         self._expected = frozenset(simulations)
-        self._positions: dict[str, int] = {}
-        self._finished: set[str] = set()
-        self._known: tuple[str, ...] = ()
-        self._noted: tuple[str, ...] = ()
-        self._gaps: dict[str, tuple[int, int, int]] = {}
         self._to_commit: dict[str, int] = {}
         self._committed: dict[str, int] = {}
         self._max_frames = self.options.max_frames
@@ -171,7 +167,7 @@ class LocalEngine:
 
     def position(self, simulation: str) -> int:
         """Return the offset of the next frame of a simulation to be analysed."""
-        return self._positions.get(FRAMES + simulation, 0)
+        return self._course.positions.get(FRAMES + simulation, 0)
 
     def begin(self) -> None:
         """Take up the checkpoint and replay what follows it; `run` does it by itself."""
@@ -195,11 +191,11 @@ class LocalEngine:
             # Whoever waits for space waits for the next checkpoint, or the news of it.
             wait = min(wait, 0.0 if self._to_commit else self._saver.due_in(idle=self._idle))
         fetched = self._client.fetch(
-            {**self._positions, **self._stops.positions},
+            {**self._course.positions, **self._stops.positions},
             follow=FRAMES,
             group=self.group,
             commit=self._to_commit,
-            done=[FRAMES + name for name in self._finished],
+            done=[FRAMES + name for name in self._course.finished],
             max_frames=self._max_frames,
             max_bytes=self.options.max_bytes,
             # A fetch that may not wait refuses topics that do not exist yet.
@@ -224,95 +220,47 @@ class LocalEngine:
     # ---------------------------------------------------------------- batches
 
     def _take(self, fetched: Fetched) -> int:
+        course = self._course
         self._stops.hear(fetched.records)
         for gap in fetched.gaps:
             if gap.topic.startswith(FRAMES):
-                self._miss(gap.topic.removeprefix(FRAMES), gap.first, gap.stop)
-                self._positions[gap.topic] = gap.stop
+                course.miss(gap.topic, gap.first, gap.stop)
         for batch in fetched.batches:
-            self._welcome(batch)
-        self._meet(batch.simulation for batch in fetched.batches)
+            course.welcome(batch)
         frames = 0
-        for piece in self._cut(fetched.batches):
+        for piece, put in self._cut(fetched):
             if self._halt:
                 return frames
             if frames:
                 self._look_after()
             began = time.monotonic()
-            turn = self._note(Turn(piece.simulation, piece.first, piece.stop), piece.nbytes)
-            self._analyse(piece, turn)
+            turn = course.plan(piece.simulation, piece.first, piece.stop)
+            if self._saver is not None:
+                self._saver.note(turn, piece.nbytes)
+            course.analyse(piece, turn, put=put)
             self._heard = time.monotonic()
             self._adapt(len(piece), self._heard - began)
             frames += len(piece)
         for topic in sorted(fetched.finished):
             name = topic.removeprefix(FRAMES)
-            if topic.startswith(FRAMES) and name not in self._finished:
+            if topic.startswith(FRAMES) and name not in course.finished:
                 end = fetched.positions[topic]
-                self._end_stream(self._note(Turn(name, end, end), 0))
+                turn = course.plan(name, end, end)
+                if self._saver is not None:
+                    self._saver.note(turn, 0)
+                course.end_stream(turn)
                 self._heard = time.monotonic()
         return frames
 
-    def _cut(self, batches: Iterable[FrameBatch]) -> Iterator[FrameBatch]:
+    def _cut(self, fetched: Fetched) -> Iterator[tuple[FrameBatch, float]]:
         """Cut what staging holds in one piece, and would be too much at once."""
-        for batch in batches:
+        for batch, put in zip(fetched.batches, fetched.stamps, strict=True):
             at = 0
             while at < len(batch):
                 stop = at + self._max_frames
                 whole = at == 0 and len(batch) <= self._max_frames
-                yield batch if whole else batch.take(slice(at, stop))
+                yield (batch if whole else batch.take(slice(at, stop))), put
                 at = stop
-
-    def _welcome(self, batch: FrameBatch) -> None:
-        name = batch.simulation
-        if FRAMES + name not in self._positions and batch.first:
-            self._publisher.tell(
-                Event(
-                    "joined_late",
-                    f"The stream of {name!r} is read from offset {batch.first} on; what came "
-                    "before was released already.",
-                    simulation=name,
-                    data={"offset": batch.first},
-                )
-            )
-        if name in self._finished:
-            self._finished.discard(name)
-            self._progress.finished(name, finished=False)
-
-    def _note(self, turn: Turn, size: int) -> Turn:
-        """Write a turn ahead."""
-        if self._known != self._noted:
-            turn = msgspec.structs.replace(turn, known=self._known)
-            self._noted = self._known
-        if self._saver is not None:
-            self._saver.note(turn, size)
-        return turn
-
-    def _meet(self, names: Iterable[str]) -> None:
-        new = set(names) - set(self._known) - self._finished
-        if new:
-            self._known = tuple(sorted({*self._known, *new}))
-
-    def _analyse(self, batch: FrameBatch, turn: Turn, *, replayed: bool = False) -> None:
-        if turn.known is not None:
-            self._known = turn.known
-        outcome = self._runner.process(batch, self._known)
-        sent = self._publisher.publish(outcome)
-        self._stops.watch(outcome, sent)
-        # Those that were served go to the end of the queue, so that none is starved.
-        self._positions.pop(FRAMES + batch.simulation, None)
-        self._positions[FRAMES + batch.simulation] = batch.stop
-        self._progress.count(batch, outcome.quarantined, replayed=replayed)
-
-    def _end_stream(self, turn: Turn) -> None:
-        if turn.known is not None:
-            self._known = turn.known
-        outcome = self._runner.finish_simulation(turn.simulation, turn.first, self._known)
-        self._stops.watch(outcome, self._publisher.publish_end(outcome))
-        self._finished.add(turn.simulation)
-        self._known = tuple(name for name in self._known if name != turn.simulation)
-        self._noted = self._known
-        self._positions[FRAMES + turn.simulation] = turn.first
-        self._progress.finished(turn.simulation)
 
     def _adapt(self, frames: int, seconds: float) -> None:
         """Take no more at once than about `batch_seconds` of work."""
@@ -321,135 +269,54 @@ class LocalEngine:
         wanted = (self._max_frames + fit + 1) // 2 if fit > self._max_frames else fit
         self._max_frames = min(max(wanted, 1), self.options.max_frames)
 
-    def _miss(self, name: str, first: int, stop: int) -> None:
-        """Note a gap; told with the next status, since a policy of dropping makes many."""
-        self._progress.missed(name, first, stop)
-        known = self._gaps.get(name)
-        self._gaps[name] = (
-            (stop - first, first, stop)
-            if known is None
-            else (known[0] + stop - first, known[1], stop)
-        )
-
-    def _tell_gaps(self) -> None:
-        for name, (count, first, stop) in self._gaps.items():
-            self._publisher.tell(
-                Event(
-                    "gap",
-                    f"{count} frames of {name!r} were released before they were analysed, between "
-                    f"the offsets {first} and {stop - 1}.",
-                    simulation=name,
-                    level="warning",
-                    data={"count": count, "first": first, "stop": stop},
-                )
-            )
-        self._gaps.clear()
-
     # ----------------------------------------------------------------- saving
 
     def _uncommitted(self) -> Collection[tuple[str, int]]:
-        return self._positions.items() - self._committed.items()
+        return self._course.positions.items() - self._committed.items()
 
     def _save(self, saver: Saver) -> None:
         self._poll(saver.poll())
-        for topic in self._positions:
+        for topic in self._course.positions:
             if topic not in self._committed:
                 # Known to retention from the first moment, so that nothing is released unread.
                 self._to_commit.setdefault(topic, 0)
         if not saver.due_in(idle=self._idle) and self._uncommitted():
-            saver.save(self._checkpoint)
+            saver.save(self._course.save)
 
     def _poll(self, positions: dict[str, int] | None) -> None:
         if positions is not None:
             self._progress.checkpoints += 1
             self._to_commit.update(positions)
 
-    def _checkpoint(self, number: int) -> Checkpoint:
-        counts = self._progress.counts()
-        counts["events"] = self._publisher.events
-        counts |= {f"verdict {k}": n for k, n in self._publisher.verdicts.items()}
-        return Checkpoint(
-            pipeline=self.pipeline.name,
-            number=number,
-            positions=dict(self._positions),
-            finished=sorted(self._finished),
-            known=list(self._known),
-            counts=counts,
-            decisions=self._publisher.decisions_end,
-            stops=self._stops.save(),
-            operators=self._runner.save(),
-        )
-
     def _load(self, saver: Saver) -> None:
+        course = self._course
         checkpoint, turns, complaints = saver.load()
         if checkpoint is not None:
-            self._runner.restore(checkpoint.operators)
-            self._positions = dict(checkpoint.positions)
-            self._finished = set(checkpoint.finished)
-            self._known = tuple(checkpoint.known)
-            self._stops.restore(checkpoint.stops)
-            self._publisher.restore(checkpoint.counts)
-            by_name = {t.removeprefix(FRAMES): p for t, p in checkpoint.positions.items()}
-            self._progress.restore(checkpoint.counts, by_name)
-            for name in self._finished:
-                self._progress.finished(name)
+            course.restore(checkpoint)
         for complaint in complaints:
             log.warning("%s", complaint)
             self._publisher.tell(Event("checkpoint_damaged", complaint, level="error"))
         self._publisher.recall(0 if checkpoint is None else checkpoint.decisions)
-        for turn in turns:
-            self._replay(turn)
+        course.replay(turns)
         self._publisher.forget()
-        if checkpoint is not None or turns:
-            self._publisher.tell(
-                Event(
-                    "resumed",
-                    f"The engine goes on from its checkpoint; {len(turns)} batches after it were "
-                    "analysed again.",
-                    data={"turns": len(turns)},
-                )
-            )
-            saver.begin(self._checkpoint)
-        else:
+        if checkpoint is None and not turns:
             saver.begin(None)
-        self._noted = self._known
-
-    def _replay(self, turn: Turn) -> None:
-        """Take a turn again, cut as it was."""
-        if turn.is_end:
-            self._end_stream(turn)
             return
-        topic = FRAMES + turn.simulation
-        position = turn.first
-        parts: list[FrameBatch] = []
-        while position < turn.stop:
-            with self._client.fetch(
-                {topic: position}, max_frames=turn.stop - position, wait=_POLL
-            ) as fetched:
-                for gap in fetched.gaps:
-                    self._miss(turn.simulation, gap.first, min(gap.stop, turn.stop))
-                parts += [
-                    batch.take(slice(0, turn.stop - batch.first)).copy()
-                    for batch in fetched.batches
-                    if batch.first < turn.stop
-                ]
-                after = fetched.positions.get(topic, position)
-            if after == position:
-                raise StagingError(
-                    f"The frames {position} to {turn.stop - 1} of {turn.simulation!r}, which were "
-                    "analysed before, are not there any more: the stager was started anew without "
-                    "what it held. Remove the engine's checkpoint to begin anew."
-                )
-            position = after
-        if parts:
-            self._finished.discard(turn.simulation)
-            self._analyse(FrameBatch.concatenate(parts), turn, replayed=True)
+        self._publisher.tell(
+            Event(
+                "resumed",
+                f"The engine goes on from its checkpoint; {len(turns)} batches after it were "
+                "analysed again.",
+                data={"turns": len(turns)},
+            )
+        )
+        saver.begin(course.save)
 
     def _begin_without_checkpoint(self) -> None:
         for topic in self._client.topics(FRAMES, schemas=False):
             if self.group in topic.groups:
                 position = max(topic.groups[self.group], topic.low)
-                self._positions[topic.name] = self._committed[topic.name] = position
+                self._course.positions[topic.name] = self._committed[topic.name] = position
         for topic in self._client.topics("decisions", schemas=False):
             if topic.name == "decisions":
                 self._publisher.decisions_end = max(0, topic.end - _RECALL)
@@ -457,9 +324,9 @@ class LocalEngine:
     # -------------------------------------------------------------------- end
 
     def _is_over(self, until: Until, came: int) -> bool:
-        if self._stops.is_over(self._finished, idle=not came, linger=self.options.linger):
+        if self._stops.is_over(self._course.finished, idle=not came, linger=self.options.linger):
             return True
-        overdue = self._stops.overdue(self._finished, self.options.stop_timeout)
+        overdue = self._stops.overdue(self._course.finished, self.options.stop_timeout)
         if overdue is not None:
             self._publisher.tell(overdue)
             return True
@@ -469,7 +336,7 @@ class LocalEngine:
             return True
         quiet = time.monotonic() - self._heard
         if quiet > self.options.idle_timeout:
-            names = sorted((self._expected | set(self._known)) - self._finished)
+            names = sorted((self._expected | set(self._course.known)) - self._course.finished)
             whom = f"{', '.join(names)} have not finished" if names else "there is no stream"
             raise NobodyListening(
                 f"No frame came for {quiet:.0f} s, and {whom}. Look at the simulations, or raise "
@@ -478,11 +345,15 @@ class LocalEngine:
         return False
 
     def _all_finished(self) -> bool:
-        if not self._finished or self._known or not self._expected <= self._finished:
+        if (
+            not self._course.finished
+            or self._course.known
+            or not self._expected <= self._course.finished
+        ):
             return False
         # A stream without a frame is not among those fetched: ask.
         return all(
-            topic.finished and topic.name.removeprefix(FRAMES) in self._finished
+            topic.finished and topic.name.removeprefix(FRAMES) in self._course.finished
             for topic in self._client.topics(FRAMES, schemas=False)
         )
 
@@ -490,19 +361,14 @@ class LocalEngine:
         self._progress.state = "stopping"
         if self._saver is not None:
             self._poll(self._saver.poll(wait=True))
-            self._saver.save(self._checkpoint)
+            self._saver.save(self._course.save)
             self._poll(self._saver.poll(wait=True))
-        if self._positions:
-            self._client.commit(self.group, self._positions)
+        if self._course.positions:
+            self._client.commit(self.group, self._course.positions)
         if finish:
             # After the last checkpoint: an engine that is started again has operators that were
             # not told of an end, and says what follows a second time, which staging drops.
-            for name in self._known:
-                position = self._positions.get(FRAMES + name, 0)
-                outcome = self._runner.finish_simulation(name, position, self._known)
-                self._publisher.publish_end(outcome)
-            total = sum(self._positions.values())
-            self._publisher.publish_end(self._runner.finish(total, self._known))
+            self._course.end_all()
         self._progress.state = "finished" if finish else "stopped"
         self._status(now=True)
 
@@ -518,13 +384,13 @@ class LocalEngine:
         if not now and time.monotonic() < self._next_status:
             return
         self._next_status = time.monotonic() + self.options.status_every
-        self._tell_gaps()
+        self._course.tell_gaps()
         ends = {}
         for topic in self._client.topics(FRAMES, schemas=False):
             name = topic.name.removeprefix(FRAMES)
             ends[name] = topic.end
             if not topic.finished:
-                self._meet([name])
+                self._course.meet([name])
         self._progress.ends(ends)
         statistics = self.statistics()
         self._client.append(

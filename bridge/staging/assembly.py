@@ -29,7 +29,7 @@ def _checked(
     cache: dict[Any, Chunk],
 ) -> Chunk:
     key = (part.segment, part.position, part.capacity, part.lead, part.ids)
-    chunk = cache.get(key) if part.segment else None
+    chunk = cache.get(key) if part.segment >= 0 else None
     if chunk is None:
         layout = chunk_layout(schema, part.capacity, lead=part.lead, ids=part.ids)
         chunk = Chunk(layout, *locate(part))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from types import TracebackType
 from typing import Any
 
 from bridge.commands import FrameReference
-from bridge.errors import OffsetOutOfRange, ProtocolError, UnknownTopic
+from bridge.errors import CorruptSegment, OffsetOutOfRange, ProtocolError, UnknownTopic
 from bridge.frames import Frame, FrameBatch
 from bridge.schema import StreamSchema
 from bridge.staging import messages as m
@@ -19,6 +20,14 @@ from bridge.staging.segments import SegmentMap
 from bridge.staging.session import Session
 
 __all__ = ["AppendResult", "Fetched", "Gap", "StagerClient", "StoredRecord"]
+
+
+RELEASED_UNDER_US = 5
+"""Times that a fetch is made again because its segments were gone before they were mapped."""
+
+
+class _Released(CorruptSegment):
+    """A segment was released between the stager's answer and the mapping."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,7 +250,12 @@ class StagerClient:
         def locate(part: m.Part) -> tuple[memoryview, int]:
             if names:
                 where = names[part.segment]
-                return self._maps.get(where.path, where.size), part.position
+                try:
+                    return self._maps.get(where.path, where.size), part.position
+                except CorruptSegment as error:
+                    if os.path.exists(where.path):
+                        raise
+                    raise _Released(str(error)) from error
             return next(arrived), 0
 
         for part in reply.slices:

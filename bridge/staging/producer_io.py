@@ -14,6 +14,7 @@ import msgspec
 from bridge.commands import Acknowledgement, Capability, Command
 from bridge.errors import (
     ConnectionLost,
+    CorruptSegment,
     HeadraceError,
     StaleIncarnation,
     StorageFull,
@@ -344,13 +345,20 @@ class ProducerIO:
                 if reply.request == self._lease_number:
                     self._lease_number = 0
                     self._lease_asked = 0.0
-                    self._room.add_lease(reply.segment, reply.path, reply.size)
+                    self._take_lease(reply)
             case m.Fetched():
                 self._take(reply, buffers)
             case m.Appended():
                 self._unanswered.pop(reply.request, None)
             case m.Refused():
                 self._refused(reply)
+
+    def _take_lease(self, lease: m.Leased) -> None:
+        try:
+            self._room.add_lease(lease.segment, lease.path, lease.size)
+        except CorruptSegment:
+            # It was taken away again, as when a newer life began: asking anew tells why.
+            self._room.wants_lease = True
 
     def _acknowledged(self, sequence: int) -> None:
         before = self._window.acknowledged

@@ -144,50 +144,64 @@ class Readers:
             return True
 
     def _try(self, peer: bytes, request: m.Fetch, *, final: bool) -> bool:
+        reader = self._reader(peer)
+        if request.fresh:
+            reader.schemas.clear()
+        told, readable = self._look(request)
+        if not (told or readable or final):
+            return False
+        gathered = _Gathered()
+        frames, room = request.max_frames, request.max_bytes
+        # Each topic gets its share, and each is the first one in turn, so that a stream with much
+        # to read does not keep its readers from the others.
+        turn = reader.handout % len(readable) if readable else 0
+        try:
+            for i, (topic, part) in enumerate([*readable[turn:], *readable[:turn]]):
+                if frames <= 0 or room <= 0:
+                    break
+                share = len(readable) - i
+                start = max(part.position, topic.low)
+                limits = max(1, frames // share), max(1, room // share)
+                room -= self._read(reader, request, topic, part, gathered, limits)
+                frames -= part.position - start
+                told.append(part)
+        except BaseException:
+            for held in gathered.pinned:
+                held.pins -= 1
+            raise
+        reader.handout += 1
+        if gathered.pinned:
+            reader.handouts.append((reader.handout, gathered.pinned))
+        segments = list(gathered.segments.values())
+        reply = m.Fetched(request.request, reader.handout, told, segments)
+        self._answer(peer, reply, gathered.buffers)
+        return True
+
+    def _look(
+        self, request: m.Fetch
+    ) -> tuple[list[m.TopicSlice], list[tuple[FrameLog | RecordLog, m.TopicSlice]]]:
+        """Return the topics that have ended, and those that have something to read."""
         positions = dict(request.positions)
         if request.follow:
             for followed in self._catalogue.under(request.follow):
                 positions.setdefault(followed.name, followed.low)
-        reader = self._reader(peer)
-        if request.fresh:
-            reader.schemas.clear()
-        slices: list[m.TopicSlice] = []
-        segments: dict[int, m.SegmentName] = {}
-        pinned: list[Held] = []
-        buffers: list[Any] = []
-        frames, room = request.max_frames, request.max_bytes
-        anything = final
+        ended: list[m.TopicSlice] = []
+        readable: list[tuple[FrameLog | RecordLog, m.TopicSlice]] = []
         for name, position in positions.items():
-            found = self._catalogue.get(name)
-            if found is None:
+            topic = self._catalogue.get(name)
+            if topic is None:
                 continue
-            topic: FrameLog | RecordLog = found
-            part = m.TopicSlice(
-                name, position, topic.low, topic.end, topic.finished and position >= topic.end
-            )
             if position > topic.end:
                 raise OffsetOutOfRange(
                     f"Offset {position} of {name} is beyond its end, {topic.end}: the stager was "
                     "started anew without what it held. Begin again from offset 0."
                 )
-            part.finished = part.finished and name not in request.done
-            if position >= topic.end and not part.finished:
-                continue
-            if room > 0 and frames > 0 and topic.end > position:
-                used = self._read(reader, request, topic, part, segments, pinned, buffers, room)
-                room -= used
-                frames -= max(0, part.position - max(position, topic.low))
-            if part.entries or part.records or part.finished or topic.low > position:
-                anything = True
-                slices.append(part)
-        if not anything:
-            return False
-        reader.handout += 1
-        if pinned:
-            reader.handouts.append((reader.handout, pinned))
-        reply = m.Fetched(request.request, reader.handout, slices, list(segments.values()))
-        self._answer(peer, reply, buffers)
-        return True
+            if position < topic.end:
+                part = m.TopicSlice(name, position, topic.low, topic.end, False)
+                readable.append((topic, part))
+            elif topic.finished and name not in request.done:
+                ended.append(m.TopicSlice(name, position, topic.low, topic.end, True))
+        return ended, readable
 
     def _read(
         self,
@@ -195,42 +209,57 @@ class Readers:
         request: m.Fetch,
         topic: FrameLog | RecordLog,
         part: m.TopicSlice,
-        segments: dict[int, m.SegmentName],
-        pinned: list[Held],
-        buffers: list[Any],
-        room: int,
+        gathered: _Gathered,
+        limits: tuple[int, int],
     ) -> int:
         if isinstance(topic, RecordLog):
-            records, part.position = topic.read(
-                part.position, request.max_frames, room, _record_bytes
-            )
-            for record in records:
-                try:
-                    data = topic.data(record)
-                except CorruptSegment as error:
-                    if part.records or buffers:
-                        part.position = record.offset
-                        break
-                    raise error
-                part.records.append(m.Record(record.offset, record.stamp))
-                buffers.append(data)
-            return sum(r.length for r in records)
-        entries, part.position = topic.read(
-            part.position, request.max_frames, room, topic.entry_bytes
-        )
+            return _read_records(topic, part, gathered, limits)
+        entries, part.position = topic.read(part.position, *limits, topic.entry_bytes)
         part.entries = entries
         if reader.schemas.get(topic.name) != topic.incarnation:
             reader.schemas[topic.name] = topic.incarnation
             part.schema = topic.schema
         numbers = {p.segment for e in entries for p in e.parts}
-        pinned += topic.pinned(numbers)
+        gathered.pinned += topic.pinned(numbers)
         if request.mapped:
             for number in numbers:
                 segment = topic.held[number].segment
-                segments[number] = m.SegmentName(number, str(segment.path), segment.size)
+                name = m.SegmentName(number, str(segment.path), segment.size)
+                gathered.segments[number] = name
         else:
-            part.entries = [_ship(topic, e, buffers) for e in entries]
+            part.entries = [_ship(topic, e, gathered.buffers) for e in entries]
         return sum(topic.entry_bytes(e) for e in entries)
+
+
+class _Gathered:
+    """What one answer brings along."""
+
+    __slots__ = ("buffers", "pinned", "segments")
+
+    def __init__(self) -> None:
+        self.segments: dict[int, m.SegmentName] = {}
+        self.pinned: list[Held] = []
+        self.buffers: list[Any] = []
+
+
+def _read_records(
+    topic: RecordLog, part: m.TopicSlice, gathered: _Gathered, limits: tuple[int, int]
+) -> int:
+    records, part.position = topic.read(part.position, *limits, _record_bytes)
+    size = 0
+    for record in records:
+        try:
+            data = topic.data(record)
+        except CorruptSegment:
+            if not part.records:
+                raise
+            # What is whole comes first; the next fetch tells of the damage.
+            part.position = record.offset
+            break
+        part.records.append(m.Record(record.offset, record.stamp))
+        gathered.buffers.append(data)
+        size += record.length
+    return size
 
 
 def _record_bytes(record: StoredRecord) -> int:

@@ -250,3 +250,34 @@ def test_a_fetch_brings_no_more_frames_than_asked_for(stager: Stager, mapped: bo
                 position = got.positions["frames/w0"]
         assert max(sizes) == 7
         assert sum(sizes) == 1000
+
+
+def test_a_busy_stream_does_not_hide_the_others(stager: Stager, client: StagerClient):
+    names = ["busy", "quiet-1", "quiet-2"]
+    producers = [producer(stager, name) for name in names]
+    try:
+        for i in range(5000):
+            producers[0].put(i, float(i), frame(i))
+        for p in producers[1:]:
+            p.put(0, 0.0, frame(0))
+        for p in producers:
+            p.flush()
+        positions: dict[str, int] = {}
+        seen: set[str] = set()
+        for _ in range(2):
+            with client.fetch(positions, follow="frames/", max_frames=2) as got:
+                positions.update(got.positions)
+                seen |= {b.simulation for b in got.batches}
+        assert seen == set(names)
+    finally:
+        for p in producers:
+            p.close()
+
+
+def test_rows_that_follow_each_other_are_one_batch(stager: Stager, client: StagerClient):
+    with producer(stager) as p:
+        for i in range(50):
+            p.put(i, float(i), frame(i))
+            p.flush()
+        with client.fetch({"frames/w0": 0}) as got:
+            assert [len(b) for b in got.batches] == [50]
