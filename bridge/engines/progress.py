@@ -13,6 +13,7 @@ from bridge.frames import FrameBatch
 __all__ = ["Progress"]
 
 _WINDOW = 5.0  # seconds over which the rate is taken
+_LATENCIES = 1000  # batches over which the latencies are taken
 
 
 class _Simulation:
@@ -64,6 +65,7 @@ class Progress:
         self._batches = 0
         self._quarantined = 0
         self._replayed = 0
+        self._latencies: deque[float] = deque(maxlen=_LATENCIES)
         self._marks: deque[tuple[float, int]] = deque([(self._began, 0)])
 
     def _of(self, simulation: str) -> _Simulation:
@@ -72,8 +74,10 @@ class Progress:
             found = self._simulations[simulation] = _Simulation()
         return found
 
-    def count(self, batch: FrameBatch, quarantined: int, *, replayed: bool = False) -> None:
-        """Count a batch that was analysed."""
+    def count(
+        self, batch: FrameBatch, quarantined: int, *, put: float = 0.0, replayed: bool = False
+    ) -> None:
+        """Count a batch that was analysed just now, whose newest frame was `put` then."""
         with self._lock:
             one = self._of(batch.simulation)
             one.position = batch.stop
@@ -86,6 +90,8 @@ class Progress:
             self._batches += 1
             self._quarantined += quarantined
             self._replayed += len(batch) if replayed else 0
+            if put and not replayed:
+                self._latencies.append(max(0.0, time.time() - put))
 
     def missed(self, simulation: str, first: int, stop: int) -> None:
         """Count frames that were released before they were read."""
@@ -139,6 +145,7 @@ class Progress:
             since, frames = self._marks[0]
             if now - self._marks[-1][0] > 0.1:
                 self._marks.append((now, self._frames))
+            waited = sorted(self._latencies)
             return EngineStatistics(
                 self._pipeline,
                 engine=self._engine,
@@ -146,6 +153,8 @@ class Progress:
                 frames=self._frames,
                 batches=self._batches,
                 rate=round((self._frames - frames) / max(now - since, 1e-3), 1),
+                latency=waited[len(waited) // 2] if waited else 0.0,
+                latency_99=waited[len(waited) * 99 // 100] if waited else 0.0,
                 quarantined=self._quarantined,
                 decisions=sum(verdicts.values()),
                 sent=verdicts.get("sent", 0),

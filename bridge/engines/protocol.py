@@ -98,6 +98,9 @@ class EngineStatistics(msgspec.Struct, frozen=True, omit_defaults=True):
         Frames and batches that came since the engine began.
     rate
         Frames a second, over the last few seconds.
+    latency, latency_99
+        Seconds from the put of a batch's newest frame until everything that follows from it was
+        stored: median and 99th percentile of the last 1000 batches, by the clocks of both nodes.
     quarantined
         Frames set aside.
     decisions, sent
@@ -126,6 +129,8 @@ class EngineStatistics(msgspec.Struct, frozen=True, omit_defaults=True):
     frames: int = 0
     batches: int = 0
     rate: float = 0.0
+    latency: float = 0.0
+    latency_99: float = 0.0
     quarantined: int = 0
     decisions: int = 0
     sent: int = 0

@@ -57,6 +57,7 @@ def test_every_frame_of_all_simulations_is_analysed_once(
         "finished", 600, 0, 60, 60,
     )  # fmt: skip
     assert done.batches >= 600 / 16
+    assert 0 < done.latency <= done.latency_99
     assert set(done.seconds) == {"norm", "running", "place", "policy"}
     assert all(s.finished and s.position == 200 for s in done.simulations.values())
     assert [e.data["frames"] for e in read_events(reader, "total")] == [600]
@@ -259,6 +260,21 @@ def test_frames_dropped_by_policy_are_a_gap_that_is_told(
     gaps = read_events(reader, "gap")
     assert sum(e.data["count"] for e in gaps) == progress.missed
     assert "were released before they were analysed" in gaps[0].message
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_a_stream_that_is_joined_late_is_told_of_once(
+    stager: Stager, client: StagerClient, reader: StagerClient, late: bool
+) -> None:
+    frames = make_frames("a", 4000, {"x": (4, 3)})
+    small = StreamOptions(when_full="drop_oldest", capacity=1 << 16)
+    if not late:
+        # Many small segments: one fetch brings several batches.
+        small = StreamOptions(segment=1 << 14)
+    parts: list[Any] = [frames.take(slice(i, i + 100)) for i in range(0, 4000, 100)]
+    ScriptedSource("a", [*parts, END], address=stager.address, options=small).play()
+    LocalEngine(make_pipeline(), client).run()
+    assert len(read_events(reader, "joined_late")) == late
 
 
 def test_a_stream_that_is_full_flows_on_while_the_engine_saves(
