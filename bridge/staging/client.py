@@ -216,6 +216,27 @@ class StagerClient:
         ConnectionLost
             If the stager does not answer.
         """
+        arguments = (positions, follow, group, commit, done, max_frames, max_bytes, wait)
+        for _ in range(RELEASED_UNDER_US):
+            try:
+                return self._fetch(*arguments)
+            except _Released:
+                # A full stream dropped the segment between the answer and the mapping. Asked
+                # again, the stager tells of the gap.
+                continue
+        return self._fetch(*arguments)
+
+    def _fetch(
+        self,
+        positions: Mapping[str, int],
+        follow: str,
+        group: str,
+        commit: Mapping[str, int] | None,
+        done: Sequence[str],
+        max_frames: int,
+        max_bytes: int,
+        wait: float,
+    ) -> Fetched:
         request = m.Fetch(
             self._session.number(), dict(positions), follow, group, dict(commit or {}),
             max_frames, max_bytes, wait, self._released(), self._session.mapped, list(done),

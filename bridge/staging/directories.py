@@ -134,7 +134,8 @@ def _lock(path: Path, note: bytes = b"") -> int:
             os.close(descriptor)
             raise StagingError(
                 f"The directory {path.parent} belongs to another stager that is running "
-                f"(process {holder or 'unknown'}). Stop that one, or give this one a directory of its own."
+                f"(process {holder or 'unknown'}). Stop that one, or give this one a directory "
+                "of its own."
             ) from None
         except BaseException:
             os.close(descriptor)
