@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.description = (
         "Make key files. Without names: a pair for the stager, a pair for its clients, and the "
-        "allow-list that lets these in; [staging] keys = \"FOLDER\" in a run.toml, or headrace "
+        'allow-list that lets these in; [staging] keys = "FOLDER" in a run.toml, or headrace '
         "stage --keys FOLDER, then uses them. With names: a pair for each of these clients, let "
         "in as well."
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import itertools
 import json
 import math
 from collections.abc import Iterator
@@ -128,11 +129,7 @@ def _print_run(arguments: argparse.Namespace, directory: RunDirectory) -> int:
                 "and report.json are still there."
             )
         for topic in _choose(client, arguments.topic):
-            shown = 0
-            for line in _lines(client, topic):
-                if arguments.limit and shown >= arguments.limit:
-                    break
-                shown += 1
+            for line in itertools.islice(_lines(client, topic), arguments.limit or None):
                 print(_json(line) if arguments.json else _plain(line))
     return 0
 

@@ -85,9 +85,7 @@ def execute(arguments: argparse.Namespace) -> int:
         else:
             print(f"The stager listens at {stager.address}; Ctrl-C ends it.", flush=True)
         if arguments.run_directory is not None:
-            publish(
-                arguments.run_directory, stager.address, public_key=keys.public if keys else ""
-            )
+            publish(arguments.run_directory, stager.address, public_key=keys.public if keys else "")
         try:
             stager.serve(until=told_to_end)
         finally:

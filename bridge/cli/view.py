@@ -107,9 +107,7 @@ class LiveView:
         self._title = title
         self._console = console
         self._told: deque[Text] = deque(maxlen=5)
-        self._live = Live(
-            Text("Starting…"), console=console, auto_refresh=False, transient=False
-        )
+        self._live = Live(Text("Starting…"), console=console, auto_refresh=False, transient=False)
         self._drawn = 0.0
         self._phase = ""
 

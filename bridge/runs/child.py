@@ -55,7 +55,7 @@ def _watch_signals(stop: threading.Event) -> None:
 
     def wait() -> None:
         while True:
-            number = signal.sigwait(numbers)
+            number = signal.Signals(signal.sigwait(numbers))
             log.info("Received %s; ending in good order.", number.name)
             stop.set()
 

@@ -1,4 +1,4 @@
-"""Runs against each other: the simulated time to the event, with what their number allows to say."""
+"""Runs against each other: the simulated time to the event, with its confidence interval."""
 
 from __future__ import annotations
 

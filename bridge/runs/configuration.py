@@ -148,7 +148,7 @@ class PipelineTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             if not isinstance(table.get("use"), str):
                 raise ConfigError(
                     f"Operator {number} lacks the key 'use', which says what it is: a registered "
-                    "short name, or \"module:Class\"."
+                    'short name, or "module:Class".'
                 )
 
 

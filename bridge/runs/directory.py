@@ -48,8 +48,11 @@ class RunDirectory:
         Copy of the run.toml.
     resolved
         The configuration as it was run, with everything that the command line changed.
-    report, ledger
-        What is written at the end: figures, and decisions one JSON object a line.
+    report, ledger, events, results
+        What is written at the end: figures, decisions and events one JSON object a line, and what
+        plots are made of.
+    processes
+        Process to process id, while the run lasts.
     logs, plots, topics, checkpoint
         Folders; `topics` is there only if the topics are durable.
     """
@@ -62,6 +65,7 @@ class RunDirectory:
         self.ledger = self.path / "ledger.jsonl"
         self.events = self.path / "events.jsonl"
         self.results = self.path / "results.npz"
+        self.processes = self.path / "processes.json"
         self.logs = self.path / "logs"
         self.plots = self.path / "plots"
         self.topics = self.path / "topics"

@@ -92,6 +92,7 @@ class Execution:
         self._processes: dict[str, Process] = {}
         self._lives: dict[str, int] = {}
         self._watcher: Watcher | None = None
+        self._pause = threading.Event()
         self._interrupts = 0
         self._seen = 0
         self._listening = False
@@ -116,10 +117,9 @@ class Execution:
         supervisor = self.supervisor
         try:
             self._do(supervisor.begin(self._now()))
-            while supervisor.phase != "ended":
+            while not supervisor.ended:
                 self._turn()
-                if supervisor.phase != "ended":
-                    threading.Event().wait(TURN)
+                self._pause.wait(0.0 if supervisor.ended else TURN)
         finally:
             # Whatever happened, nobody is left behind.
             self._reap(kill=True)
@@ -155,7 +155,7 @@ class Execution:
         log.info("%s ended with %d.", name, code)
         if name == STAGER:
             self._listening = False
-        if code != 0 and self.supervisor.phase != "ended":
+        if code != 0 and not self.supervisor.ended:
             lines = last_lines(process.log)
             if lines:
                 self._view.tell(f"The last lines of {process.log}:", "warning")
@@ -242,6 +242,8 @@ class Execution:
             log=self.directory.log(name),
             directory=Path(self.plan.base),
         )
+        pids = {name: process.pid for name, process in self._processes.items()}
+        write_json(self.directory.processes, pids)
 
     def _stop(self, name: str) -> None:
         process = self._processes.get(name)
@@ -318,4 +320,3 @@ class Execution:
             marks=marked_frames(ledger.lines()),
         )
         save_traces(self.directory.results, traces)
-

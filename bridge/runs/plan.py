@@ -81,9 +81,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def rules(self) -> GuardRules:
         """Rules of the guard."""
-        return to_struct(
-            GuardRules, self.configuration.steering, f"{self.source}, [steering]"
-        )
+        return to_struct(GuardRules, self.configuration.steering, f"{self.source}, [steering]")
 
     @property
     def engine(self) -> LocalOptions:

@@ -33,7 +33,7 @@ def parse_simulated_time(text: str | float) -> tuple[float, str]:
             number = float(digits)
         except ValueError:
             number = 0.0
-    if unit and unit not in _PICOSECONDS or not number > 0:
+    if (unit and unit not in _PICOSECONDS) or not number > 0:
         known = ", ".join(_PICOSECONDS)
         raise ConfigError(
             f"{text!r} is not a simulated time; write a number above 0 and one of {known}, or the "

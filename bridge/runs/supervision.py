@@ -189,6 +189,11 @@ class Supervisor:
         return actions + self._expire(now)
 
     @property
+    def ended(self) -> bool:
+        """Whether there is nothing left to do."""
+        return self.phase == "ended"
+
+    @property
     def waiting_for(self) -> str:
         """What the run waits for, as the end of "waiting …"."""
         running = self._running(self._children)

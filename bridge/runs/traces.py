@@ -71,7 +71,7 @@ class Thinner:
         keep = np.flatnonzero(marked | (batch.offsets % self.stride == 0))
         if not len(keep):
             return
-        rows = {
+        rows: dict[str, Array] = {
             "offset": batch.offsets,
             "step": batch.steps,
             "time": batch.times,
@@ -92,7 +92,7 @@ class Thinner:
 
     def _join(self) -> None:
         if len(self._parts) > 1:
-            # An operator may begin to add a column late; rows without it are left out of it.
+            # A column that some rows lack, since an operator came to it late, is left out.
             names = set.intersection(*(set(p) for p in self._parts))
             self._parts = [{k: np.concatenate([p[k] for p in self._parts]) for k in names}]
 

@@ -40,8 +40,7 @@ class _Points:
         found = [
             self._where[line.frame.simulation, line.frame.offset]
             for line in lines
-            if line.frame is not None
-            and (line.frame.simulation, line.frame.offset) in self._where
+            if line.frame is not None and (line.frame.simulation, line.frame.offset) in self._where
         ]
         return np.array(found, np.float64).reshape(-1, 2)
 

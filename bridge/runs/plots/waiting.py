@@ -35,9 +35,8 @@ def draw_waiting(arms: Sequence[Arm], path: Path, *, unit: str) -> Path:
         axes.set_axisbelow(True)
         axes.set_yticks(range(len(arms)), [_label(arm) for arm in arms], fontsize=9)
         axes.set_ylim(len(arms) - 0.4, -0.6)
-        axes.set_xlabel(
-            "simulated time over all simulations to the first event" + (f" / {unit}" if unit else "")
-        )
+        label = "simulated time over all simulations to the first event"
+        axes.set_xlabel(f"{label} / {unit}" if unit else label)
         axes.set_title("Time to first event", loc="left", fontsize=11)
         _explain(axes, arms)
         return save(made, path)
