@@ -10,7 +10,6 @@ each megabyte as that of a durable stager does. Neither waits for the disk.
 
 from __future__ import annotations
 
-import os
 import shutil
 import statistics
 import struct
