@@ -9,6 +9,10 @@ from typing import Protocol
 
 import zmq
 
+# Its handler at exit must be registered before ours, and so run after it: messages that are still
+# being sent report to pyzmq's collector when they are done, and crash the process if it is gone.
+import zmq.utils.garbage
+
 __all__ = ["open_ends", "shared_context"]
 
 
@@ -38,4 +42,4 @@ def _finish() -> None:
     for end in list(open_ends):
         end.close()
     if _context is not None:
-        _context.term()
+        _context.destroy()

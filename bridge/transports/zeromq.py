@@ -1,177 +1,34 @@
 """``tcp://`` and ``ipc://``: messages between processes and machines, through ZeroMQ.
 
-A channel is a DEALER socket with a random name, a listener a ROUTER socket. Receiving tries the
-socket first and asks the kernel only when there is nothing, so that a busy end costs no system
-call for a message. Nothing here has a thread of its own.
+A channel is a DEALER socket with a random name, a listener a ROUTER socket. Only a listener with
+keys has a thread of its own, for the handshakes.
 """
 
 from __future__ import annotations
 
-import math
+import contextlib
 import os
 import socket as sockets
 import stat
-import threading
-import time
 from collections.abc import Callable, Sequence
 
 import zmq
 
 from bridge.errors import AddressInUse, ConfigError, ConnectionLost, HeadraceError, TransportError
 from bridge.transports.addresses import IpcAddress, TcpAddress, parse_ipc, parse_tcp
-from bridge.transports.context import open_ends, shared_context
+from bridge.transports.context import shared_context
 from bridge.transports.curve import ClientKeys, Gatekeeper, KeyPair
 from bridge.transports.handshake import HandshakeWatch
-from bridge.transports.protocol import (
-    COPY_BELOW,
-    MAX_PART_BYTES,
-    MAX_QUEUED,
-    Buffer,
-    TransportStatistics,
-    freeze_all,
-)
+from bridge.transports.protocol import MAX_QUEUED, Buffer, TransportStatistics
+from bridge.transports.sockets import LINGER_MS, SocketEnd
 
 __all__ = ["ZmqChannel", "ZmqListener"]
 
-_LINGER_MS = 1000
 _RECONNECT_MS = (100, 1000)
 _CONNECT_MS = 5000
-_HEARTBEAT_MS = 2000
-# A peer that is silent for so long is gone, however well its machine keeps the connection up.
-_SILENCE_MS = 10_000
 
 
-class _End:
-    """What both ends share: receiving, waking, counting and closing."""
-
-    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], kind: int) -> None:
-        self.address = ""
-        self._socket = socket = context.socket(kind)
-        socket.linger = _LINGER_MS
-        socket.set_hwm(MAX_QUEUED)
-        socket.maxmsgsize = MAX_PART_BYTES
-        socket.heartbeat_ivl = _HEARTBEAT_MS
-        socket.heartbeat_timeout = _SILENCE_MS
-        socket.heartbeat_ttl = _SILENCE_MS
-        # Held by whoever uses the socket, so that another thread's close waits for it.
-        self._in_use = threading.Lock()
-        # Guards the next two and the wake descriptor.
-        self._waking = threading.Lock()
-        self._woken = False
-        self._closed = False
-        # An exception from outside, such as a KeyboardInterrupt, came between two parts.
-        self._torn = False
-        self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        self._poller = zmq.Poller()
-        self._poller.register(socket, zmq.POLLIN)
-        self._poller.register(self._wake_fd, zmq.POLLIN)
-        self._sent = self._sent_bytes = self._received = self._received_bytes = 0
-        self._refused = 0
-        open_ends.add(self)
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.address!r})"
-
-    def wake(self) -> None:
-        with self._waking:
-            if not self._closed and not self._woken:
-                self._woken = True
-                os.eventfd_write(self._wake_fd, 1)
-
-    def statistics(self) -> TransportStatistics:
-        return TransportStatistics(
-            sent=self._sent,
-            received=self._received,
-            sent_bytes=self._sent_bytes,
-            received_bytes=self._received_bytes,
-            refused=self._refused,
-        )
-
-    def close(self) -> None:
-        with self._waking:
-            if self._closed:
-                return
-            self._closed = self._woken = True
-            os.eventfd_write(self._wake_fd, 1)
-        with self._in_use:
-            open_ends.discard(self)
-            self._release()
-            os.close(self._wake_fd)
-
-    def _release(self) -> None:
-        self._socket.close()
-
-    def _refuse_closed(self) -> None:
-        if self._closed:
-            raise ConnectionLost(f"This end of {self.address} is closed; open a new one.")
-        if self._torn:
-            raise ConnectionLost(
-                f"This end of {self.address} was interrupted in the middle of a message; "
-                f"close it and open a new one."
-            )
-
-    def _take_wake(self) -> None:
-        with self._waking:
-            if not self._closed:
-                self._woken = False
-                os.eventfd_read(self._wake_fd)
-
-    def _send(self, parts: Sequence[Buffer], flags: int) -> None:
-        """Send the parts of a message; ZeroMQ refuses the first of them or none."""
-        send = self._socket.send
-        frozen = freeze_all(parts)
-        last = len(frozen) - 1
-        size = 0
-        try:
-            for number, part in enumerate(frozen):
-                length = len(part)
-                flag = flags if number == last else flags | zmq.SNDMORE
-                send(part, flag, length < COPY_BELOW)
-                size += length
-        except zmq.ZMQError:
-            raise
-        except BaseException:
-            self._torn = True
-            raise
-        self._sent += 1
-        self._sent_bytes += size
-
-    def _receive(self, timeout: float) -> list[memoryview] | None:
-        receive = self._socket.recv
-        deadline: float | None = None
-        while not self._woken:
-            try:
-                frame = receive(zmq.NOBLOCK, False)
-            except zmq.Again:
-                if deadline is None:
-                    deadline = time.monotonic() + timeout
-                if not self._wait(deadline - time.monotonic()):
-                    return None
-                continue
-            try:
-                parts = [frame.buffer.toreadonly()]
-                # ZeroMQ hands out a message only when all its parts are there.
-                while frame.more:
-                    frame = receive(zmq.NOBLOCK, False)
-                    parts.append(frame.buffer.toreadonly())
-            except BaseException:
-                self._torn = True
-                raise
-            self._received += 1
-            self._received_bytes += sum(map(len, parts))
-            return parts
-        self._take_wake()
-        return None
-
-    def _wait(self, seconds: float) -> bool:
-        """Wait for a message or for `wake`; return False at the time limit."""
-        if seconds <= 0:
-            return False
-        limit = None if seconds == math.inf else math.ceil(seconds * 1e3)
-        return bool(self._poller.poll(limit))
-
-
-class ZmqChannel(_End):
+class ZmqChannel(SocketEnd):
     """A client's end; see `bridge.transports.protocol.Channel`.
 
     Parameters
@@ -262,7 +119,7 @@ class ZmqChannel(_End):
         super()._release()
 
 
-class ZmqListener(_End):
+class ZmqListener(SocketEnd):
     """The stager's end; see `bridge.transports.protocol.Listener`.
 
     Parameters
@@ -301,6 +158,7 @@ class ZmqListener(_End):
         self._context = shared_context() if keys is None else zmq.Context()
         super().__init__(self._context, zmq.ROUTER)
         self._gatekeeper: Gatekeeper | None = None
+        self._file: tuple[str, int] | None = None
         socket = self._socket
         socket.router_mandatory = True
         # A client that comes back before its old connection is known to be dead takes over.
@@ -364,10 +222,16 @@ class ZmqListener(_End):
         monitor = self._socket.get_monitor_socket(zmq.EVENT_CLOSED | zmq.EVENT_CLOSE_FAILED)
         try:
             self._socket.unbind(endpoint)
-            monitor.poll(_LINGER_MS)
+            monitor.poll(LINGER_MS)
         finally:
             self._socket.disable_monitor()
             monitor.close()
+        if self._file is not None:
+            path, number = self._file
+            # ZeroMQ leaves it there; by now it may be somebody else's.
+            with contextlib.suppress(OSError):
+                if os.lstat(path).st_ino == number:
+                    os.unlink(path)
 
     def _bind(self, target: TcpAddress | IpcAddress) -> None:
         if isinstance(target, IpcAddress):
@@ -384,6 +248,7 @@ class ZmqListener(_End):
         if isinstance(target, IpcAddress):
             # The account that runs the stager, and no other.
             os.chmod(target.path, stat.S_IRUSR | stat.S_IWUSR)
+            self._file = target.path, os.lstat(target.path).st_ino
             self.address = str(target)
         else:
             port = int(self._socket.getsockopt_string(zmq.LAST_ENDPOINT).rpartition(":")[2])
@@ -398,7 +263,13 @@ def _parse(address: str, *, to_bind: bool) -> TcpAddress | IpcAddress:
 
 
 def _refuse_busy(target: IpcAddress) -> None:
-    """Raise if somebody listens at the path: ZeroMQ would take it away from them."""
+    """Raise if the path is taken: ZeroMQ would remove whatever is there."""
+    try:
+        is_socket = stat.S_ISSOCK(os.lstat(target.path).st_mode)
+    except OSError:
+        return
+    if not is_socket:
+        raise ConfigError(f"{target.path} is a file and no socket; choose another path.")
     with sockets.socket(sockets.AF_UNIX, sockets.SOCK_STREAM) as probe:
         try:
             probe.connect(target.path)
