@@ -117,6 +117,8 @@ class Supervisor:
         if self.phase != "starting":
             return []
         if name == STAGER:
+            if self._children[ENGINE].state != "idle":
+                return []
             self._deadline = now + self.start
             return [self._start(ENGINE)]
         self.phase, self._deadline = "running", None
