@@ -180,16 +180,18 @@ def start_engine(address: str, checkpoint: Path) -> subprocess.Popen[bytes]:
     return subprocess.Popen(command, cwd=root, env=environment)
 
 
-def wait_for_results(reader: StagerClient, name: str, count: int) -> None:
-    """Wait until so many records of results are stored."""
+def wait_for_more(reader: StagerClient, name: str, engine: subprocess.Popen[bytes]) -> None:
+    """Wait until ten more records of results are stored."""
     topic = f"results/test/{name}"
-    position = 0
-    for _ in range(60):
-        with reader.fetch({topic: position}, wait=1.0) as fetched:
+    position = {t.name: t.end for t in reader.topics(topic)}.get(topic, 0)
+    wanted = position + 10
+    for _ in range(120):
+        with reader.fetch({topic: position}, wait=0.5) as fetched:
             position = fetched.positions.get(topic, position)
-        if position >= count:
+        if position >= wanted:
             return
-    raise AssertionError(f"Only {position} records of results came.")
+        assert engine.poll() is None, f"The engine ended with {engine.returncode}."
+    raise AssertionError(f"Only {position} of {wanted} records of results came.")
 
 
 def test_kill_9_of_the_engine_in_the_middle_of_a_run(tmp_path: Path) -> None:
@@ -206,7 +208,7 @@ def test_kill_9_of_the_engine_in_the_middle_of_a_run(tmp_path: Path) -> None:
             for source in sources:
                 source.wait_until_paused(life)
             engine = start_engine(stager.address, tmp_path / "checkpoint")
-            wait_for_results(reader, "b", 25 * life)
+            wait_for_more(reader, "b", engine)
             engine.send_signal(signal.SIGKILL)
             engine.wait(30)
             for source in sources:
