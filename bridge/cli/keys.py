@@ -7,7 +7,7 @@ import json
 import shutil
 from pathlib import Path
 
-from bridge.errors import ConfigError
+from bridge.errors import ConfigError, SchemaError
 from bridge.runs.keyfiles import ALLOWED, CLIENT, STAGER
 from bridge.schema import check_name
 from bridge.transports.curve import write_keys
@@ -32,8 +32,11 @@ def execute(arguments: argparse.Namespace) -> int:
     folder: Path = arguments.folder
     allowed = folder / ALLOWED
     names: list[str] = arguments.names
-    for name in names:
-        check_name(name, "name of a key")
+    try:
+        for name in names:
+            check_name(name, "name of a key")
+    except SchemaError as error:
+        raise ConfigError(str(error)) from error
     first = not (folder / f"{STAGER}.key").exists()
     if not first and not names:
         raise ConfigError(

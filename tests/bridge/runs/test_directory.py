@@ -18,7 +18,7 @@ def test_a_new_folder_is_made(tmp_path: Path) -> None:
 
 def test_a_folder_with_something_in_it_is_refused(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("…")
-    with pytest.raises(ConfigError, match="exists and is not empty.*--output.*--resume"):
+    with pytest.raises(ConfigError, match=r"exists and is not empty.*--output.*--resume"):
         RunDirectory(tmp_path).prepare()
 
 

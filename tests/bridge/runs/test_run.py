@@ -211,7 +211,9 @@ def test_a_port_in_use_is_told(tmp_path: Path) -> None:
     path = write_walkers(tmp_path)
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-        text = path.read_text().replace("[staging]", f'[staging]\naddress = "tcp://127.0.0.1:{port}"')
+        text = path.read_text().replace(
+            "[staging]", f'[staging]\naddress = "tcp://127.0.0.1:{port}"'
+        )
         path.write_text(text)
         code, output, _ = headrace("run", path, "--output", tmp_path / "run")
     assert code == 1

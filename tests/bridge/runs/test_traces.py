@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -29,11 +30,14 @@ def stream(n: int) -> FrameBatch:
 def test_what_is_kept_depends_on_the_frames_alone(
     n: int, limit: int, cuts: list[int], marks: set[int]
 ) -> None:
-    whole, parts = Thinner("walker", limit, {"tica"}, marks), Thinner("walker", limit, {"tica"}, marks)
+    whole, parts = (
+        Thinner("walker", limit, {"tica"}, marks),
+        Thinner("walker", limit, {"tica"}, marks),
+    )
     batch = stream(n)
     whole.add(batch)
     edges = [0, *sorted(c for c in cuts if c < n), n]
-    for start, stop in zip(edges, edges[1:], strict=False):
+    for start, stop in itertools.pairwise(edges):
         parts.add(batch.take(slice(start, stop)))
     one, other = whole.trace(), parts.trace()
     assert one.stride == other.stride
