@@ -75,6 +75,13 @@ def _produce(
     producer.close()
 
 
+def _receive(pipe: Any, process: Any) -> Any:
+    while not pipe.poll(0.5):
+        if not process.is_alive():
+            raise SystemExit(f"A process of the benchmark ended with status {process.exitcode}.")
+    return pipe.recv()
+
+
 def headrace(atoms: int, count: int, how: str, mapped: bool | None) -> float:
     """Return frames/s from the first put to the last frame in the consumer's hands."""
     ready, to_stager = _spawn.Pipe()
@@ -90,10 +97,10 @@ def headrace(atoms: int, count: int, how: str, mapped: bool | None) -> float:
     producer.start()
     ours.recv()
     ours.send("go")
-    began = ours.recv()
-    ended = mine.recv()
-    producer.join()
-    consumer.join()
+    began = _receive(ours, producer)
+    ended = _receive(mine, consumer)
+    producer.join(60)
+    consumer.join(60)
     ready.send("stop")
     stager.join()
     return count / (ended - began)

@@ -274,7 +274,7 @@ def _ship(topic: FrameLog, entry: m.Entry, buffers: list[Any]) -> m.Entry:
         buffers.append(Chunk(layout, view, part.position).pack(part.row, part.count))
         parts.append(
             m.Part(
-                0, 0, part.count, 0, part.count, part.checksum, part.lead, part.ids, part.start,
+                -1, 0, part.count, 0, part.count, part.checksum, part.lead, part.ids, part.start,
                 part.rank,
             )
         )  # fmt: skip

@@ -15,7 +15,8 @@ __all__ = ["cut_again", "freeze", "one_by_one", "random_stream", "simulations_of
 def freeze(batch: FrameBatch) -> FrameBatch:
     """Return the same batch with read-only views of its arrays, as an engine hands it out."""
     out = batch.take(slice(None))
-    for array in (out.offsets, out.steps, out.times, out.epochs, *out.columns.values()):
+    arrays: list[np.ndarray[Any, Any]] = [out.offsets, out.steps, out.times, out.epochs]
+    for array in [*arrays, *out.columns.values()]:
         array.flags.writeable = False
     return out
 

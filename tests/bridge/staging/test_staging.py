@@ -43,19 +43,21 @@ def test_put_many_is_put_repeated(stager: Stager, client: StagerClient):
 
 
 @pytest.mark.parametrize("nbytes", [12, 36_000, 1_200_000])
-def test_frames_of_any_size(stager: Stager, client: StagerClient, nbytes: int):
+@pytest.mark.parametrize("mapped", [True, False])
+def test_frames_of_any_size(stager: Stager, nbytes: int, mapped: bool):
     rng = np.random.default_rng(nbytes)
     data = rng.random((40, nbytes // 12, 3)).astype(np.float32)
     schema = StreamSchema.from_arrays({"positions": data[0]})
-    with Producer("big", schema, address=stager.address) as p:
+    with Producer("big", schema, address=stager.address, mapped=mapped) as p:
         for i, x in enumerate(data):
             p.put(i, float(i), {"positions": x})
     got = []
     position = 0
-    while position < 40:
-        with client.fetch({"frames/big": position}) as fetched:
-            got += [b["positions"].copy() for b in fetched.batches]
-            position = fetched.positions["frames/big"]
+    with StagerClient(stager.address, mapped=mapped) as client:
+        while position < 40:
+            with client.fetch({"frames/big": position}) as fetched:
+                got += [b["positions"].copy() for b in fetched.batches]
+                position = fetched.positions["frames/big"]
     assert np.array_equal(np.concatenate(got), data)
 
 
