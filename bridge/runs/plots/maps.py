@@ -124,6 +124,7 @@ def _shade(axes: Any, table: MapTable) -> None:
 
 def _density(made: Any, axes: Any, table: MapTable, points: _Points) -> None:
     from matplotlib.colors import LogNorm
+    from matplotlib.ticker import NullFormatter
 
     extent = [[-180.0, 180.0], [-180.0, 180.0]] if table.degrees else None
     counts, x, y = np.histogram2d(points.x, points.y, BINS, extent)
@@ -131,7 +132,9 @@ def _density(made: Any, axes: Any, table: MapTable, points: _Points) -> None:
     mesh = axes.pcolormesh(
         x, y, shown, cmap="viridis", norm=LogNorm(1, max(2, counts.max())), zorder=1
     )
-    made.colorbar(mesh, ax=axes, label="frames in a bin", shrink=0.85)
+    bar = made.colorbar(mesh, ax=axes, label="frames in a bin", shrink=0.85, format="%d")
+    # Below ten the decades are not enough, and above ten the rest is too much.
+    bar.ax.yaxis.set_minor_formatter("%d" if counts.max() < 10 else NullFormatter())
 
 
 def _times(made: Any, axes: Any, points: _Points, unit: str) -> None:

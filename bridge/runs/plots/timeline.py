@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from bridge.commands import Event
@@ -19,6 +19,12 @@ def _became(line: LedgerLine) -> str:
     if line.verdict not in (None, "sent"):
         return "dry_run" if line.verdict == "dry_run" else "refused"
     return line.outcome or "unanswered"
+
+
+def _begin(groups: Mapping[object, Sequence[tuple[float, int]]], end: float) -> float:
+    """Return where the axis begins: shortly before the first decision."""
+    first = min((time for points in groups.values() for time, _ in points), default=0.0)
+    return max(0.0, first - 0.05 * max(0.0, end - first))
 
 
 def draw_timeline(
@@ -54,7 +60,7 @@ def draw_timeline(
             if line.decided and line.simulation in rows:
                 key = (line.kind, _became(line))
                 groups.setdefault(key, []).append((line.decided - started, rows[line.simulation]))
-        axes.hlines(range(count), 0, wall_time, color=GRID, lw=1, zorder=0)
+        axes.hlines(range(count), 0, max(wall_time, 1e-3), color=GRID, lw=1, zorder=0)
         for (kind, became), points in sorted(groups.items()):
             x, y = zip(*points, strict=True)
             axes.scatter(
@@ -70,7 +76,7 @@ def draw_timeline(
         if len(simulations) > MAX_ROWS:
             names[-1] = f"{len(simulations) - MAX_ROWS + 1} more"
         axes.set_yticks(range(len(names)), names, fontsize=8)
-        axes.set(xlim=(0, max(wall_time, 1e-3)), ylim=(count - 0.4, -0.6))
+        axes.set(xlim=(_begin(groups, wall_time), max(wall_time, 1e-3)), ylim=(count - 0.4, -0.6))
         axes.set_xlabel("wall time / s")
         axes.set_title("Decisions, and what became of them", loc="left", fontsize=11)
         if axes.get_legend_handles_labels()[1]:

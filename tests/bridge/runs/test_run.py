@@ -6,6 +6,8 @@ import json
 import os
 import signal
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import psutil
@@ -286,3 +288,32 @@ def test_the_replay_example_runs(tmp_path: Path) -> None:
         "run", EXAMPLES / "adk_replay" / "run.toml", "--output", tmp_path / "run"
     )
     assert (report["outcome"], report["frames"]) == ("finished", 98)
+
+
+def test_the_model_example_runs_in_one_process() -> None:
+    done = subprocess.run(
+        [sys.executable, EXAMPLES / "muller_brown" / "in_process.py"],
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "steps over 8 walkers" in done.stdout
+
+
+def test_results_are_followed_while_a_run_goes_on(tmp_path: Path) -> None:
+    pytest.importorskip("MDAnalysisTests")
+    example = EXAMPLES / "adk_replay"
+    process = start("run", example / "run.toml", "--output", tmp_path / "run", "--no-plots")
+    done = subprocess.run(
+        [sys.executable, example / "follow.py", tmp_path / "run"],
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    code, _, errors = finish(process)
+    assert code == 0, errors
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("frame   0  RMSD 0.000 nm")
