@@ -1,4 +1,4 @@
-"""The same walkers, staging, engine and policy in one process, the engine asked after each frame."""
+"""The same walkers, staging and policy in one process; the engine is asked after each frame."""
 
 from __future__ import annotations
 

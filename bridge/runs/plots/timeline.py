@@ -21,7 +21,7 @@ def _became(line: LedgerLine) -> str:
     return line.outcome or "unanswered"
 
 
-def _begin(groups: Mapping[object, Sequence[tuple[float, int]]], end: float) -> float:
+def _begin(groups: Mapping[tuple[str, str], Sequence[tuple[float, int]]], end: float) -> float:
     """Return where the axis begins: shortly before the first decision."""
     first = min((time for points in groups.values() for time, _ in points), default=0.0)
     return max(0.0, first - 0.05 * max(0.0, end - first))
