@@ -151,7 +151,7 @@ class Catalogue:
     def _compact(self, name: str, journal: Journal) -> None:
         topic = self._topics.get(name)
         length = self._lengths[name]
-        if topic is None or length < COMPACT_AFTER or length < 4 * len(topic.live()):
+        if topic is None or length < COMPACT_AFTER or length < 4 * topic.n_live:
             return
         journal.rewrite([encode_facts(topic.snapshot())])
         self._lengths[name] = 1

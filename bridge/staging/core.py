@@ -76,6 +76,8 @@ class StagerCore:
     ) -> None:
         self.instance = uuid4().hex
         self.catalogue = catalogue
+        # A stager whose segments are used up must still be able to say so.
+        catalogue.records("events", None).reserve()
         self.deadline = math.inf
         self._send = send
         self._probe = probe
@@ -353,7 +355,11 @@ class StagerCore:
         stamped = msgspec.structs.replace(event, stamp=now, source=event.source or "stager")
         topic: RecordLog = self.catalogue.records("events", None)
         data = memoryview(msgspec.msgpack.encode(stamped))
-        topic.append([data], writer="", first=-1, stop=-1, stamp=now)
+        try:
+            topic.append([data], writer="", first=-1, stop=-1, stamp=now)
+        except StorageFull:
+            log.error("There is no room for the event: %s", stamped.message)
+            return
         self._readers.touched("events")
 
     def _watch(self, now: float) -> None:

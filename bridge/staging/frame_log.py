@@ -23,6 +23,7 @@ from bridge.staging.facts import (
     TookSegment,
     Trimmed,
 )
+from bridge.staging.index import EntryIndex
 from bridge.staging.layout import chunk_layout
 from bridge.staging.messages import Commit, Entry, OpenStream, Part, StreamOptions, TopicStatus
 from bridge.staging.topic import Held, TopicLog
@@ -83,6 +84,10 @@ class FrameLog(TopicLog[Entry]):
 
     _ranks: dict[int, _Rank]
     _pending: dict[int, dict[int, tuple[Part, float, int]]]
+
+    def new_index(self) -> EntryIndex:
+        """Return an index of entries."""
+        return EntryIndex()
 
     # ------------------------------------------------------------------- life
 
@@ -204,9 +209,6 @@ class FrameLog(TopicLog[Entry]):
         return self.take_segment(wanted, rank, drop=self.may_drop)
 
     # ---------------------------------------------------------------- commits
-
-    def _stop_of(self, item: Entry) -> int:
-        return item.offset + item.count
 
     def commit(self, request: Commit) -> int:
         """Store the frames that a producer wrote into its segments; return its next sequence.
@@ -334,7 +336,7 @@ class FrameLog(TopicLog[Entry]):
 
     def _apply_commit(self, fact: Committed) -> None:
         entry = fact.entry
-        self._add(entry)
+        self._add(entry, entry.count)
         for part in entry.parts:
             held = self.held[part.segment]
             held.stop = self.end
@@ -409,7 +411,7 @@ class FrameLog(TopicLog[Entry]):
         facts: list[Fact] = [
             Created(
                 self.name, "frames", self.options, self.schema, self.capabilities,
-                self.live()[0].offset if self.live() else self.end, self.bytes, self.dropped,
+                next((e.offset for e in self.live()), self.end), self.bytes, self.dropped,
             )
         ]  # fmt: skip
         facts += [Life(self.incarnation, r, m.token, m.sequence) for r, m in self._ranks.items()]

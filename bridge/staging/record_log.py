@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Sequence
 
-import msgspec
 import xxhash
 
 from bridge.codec import aligned
 from bridge.errors import CorruptSegment, MessageTooLarge, StreamFull
 from bridge.staging.facts import Created, Fact, Finished, GroupAt, Stored, TookSegment, Trimmed
+from bridge.staging.index import RecordIndex, StoredRecord
 from bridge.staging.messages import TopicStatus
 from bridge.staging.topic import Held, TopicLog
 
@@ -18,29 +18,6 @@ __all__ = ["RecordLog", "StoredRecord"]
 
 MAX_WRITERS = 65536
 """Writers whose watermark a topic remembers."""
-
-
-class StoredRecord(msgspec.Struct, frozen=True):
-    """Where one record lies.
-
-    Attributes
-    ----------
-    offset
-        Position in the topic.
-    segment, position, length
-        Where its bytes are.
-    checksum
-        XXH3-64 of its bytes.
-    stamp
-        Unix time in seconds.
-    """
-
-    offset: int
-    segment: int
-    position: int
-    length: int
-    checksum: int
-    stamp: float
 
 
 class RecordLog(TopicLog[StoredRecord]):
@@ -55,10 +32,18 @@ class RecordLog(TopicLog[StoredRecord]):
     watermarks: OrderedDict[str, int]
     _current: Held | None = None
 
+    def new_index(self) -> RecordIndex:
+        """Return an index of records."""
+        return RecordIndex()
+
     def begin(self) -> None:
         """Start an empty topic."""
         self.watermarks = OrderedDict()
         self.note(Created(self.name, "records", self.options))
+
+    def reserve(self) -> None:
+        """Take room for the first records now, so that they can be stored when nothing else can."""
+        self._room(1)
 
     def append(
         self, records: Sequence[memoryview], *, writer: str, first: int, stop: int, stamp: float
@@ -131,7 +116,8 @@ class RecordLog(TopicLog[StoredRecord]):
             self._add(
                 StoredRecord(
                     fact.offset, fact.segment, fact.position, fact.length, fact.checksum, fact.stamp
-                )
+                ),
+                1,
             )
             held = self.held[fact.segment]
             held.stop = self.end
@@ -196,7 +182,7 @@ class RecordLog(TopicLog[StoredRecord]):
 
     def snapshot(self) -> list[Fact]:
         """Return the facts from which the present state can be rebuilt."""
-        live = self.live()
+        live = list(self.live())
         low = live[0].offset if live else self.end
         facts: list[Fact] = [
             Created(

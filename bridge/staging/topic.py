@@ -6,8 +6,9 @@ from a `SegmentStore`; what happened goes to a journal if the stager is durable.
 
 from __future__ import annotations
 
+from array import array
 from bisect import bisect_right
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
@@ -19,9 +20,21 @@ from bridge.staging.segments import Segment, SegmentStore
 __all__ = ["Held", "TopicLog"]
 
 
+T = TypeVar("T")
+
+
 class _Item(Protocol):
     @property
     def offset(self) -> int: ...
+
+
+class _Index(Protocol[T]):
+    """A sequence that grows at the end and is forgotten from the beginning."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: int) -> T: ...
+    def append(self, item: T) -> None: ...
+    def forget(self, count: int) -> None: ...
 
 
 E_ = TypeVar("E_", bound=_Item)
@@ -111,10 +124,14 @@ class TopicLog(Generic[E_]):
         self._record = record
         self._sync = sync
         self._leaving: list[Held] = []
-        self._items: list[E_] = []
-        self._starts: list[int] = []
+        self._items: _Index[E_] = self.new_index()
+        self._starts = array("q")
         self._head = 0
         self.held: dict[int, Held] = {}
+
+    def new_index(self) -> _Index[E_]:
+        """Return an empty index for this kind of item."""
+        raise TypeError(f"{type(self).__name__} does not say how it keeps its items.")
 
     # ------------------------------------------------------------------ facts
 
@@ -140,25 +157,32 @@ class TopicLog(Generic[E_]):
         out: list[E_] = []
         total = 0
         stop = at
-        for item in self._items[index : index + max_items]:
+        for i in range(index, len(self._starts)):
+            item = self._items[i]
             total += size(item)
             if out and (total > max_bytes or stop - at >= max_items):
                 break
             out.append(item)
-            stop = self._stop_of(item)
+            stop = self._stop_at(i)
         return out, min(stop, at + max_items)
 
-    def _stop_of(self, item: E_) -> int:
-        return item.offset + 1
+    def _stop_at(self, index: int) -> int:
+        # Offsets are contiguous: an item ends where the next one begins.
+        return self._starts[index + 1] if index + 1 < len(self._starts) else self.end
 
-    def _add(self, item: E_) -> None:
+    def _add(self, item: E_, count: int) -> None:
         self._items.append(item)
         self._starts.append(item.offset)
-        self.end = self._stop_of(item)
+        self.end = item.offset + count
 
-    def live(self) -> list[E_]:
+    @property
+    def n_live(self) -> int:
+        """Number of items that are kept."""
+        return len(self._starts) - self._head
+
+    def live(self) -> Iterator[E_]:
         """Return the items that are kept."""
-        return self._items[self._head :]
+        return (self._items[i] for i in range(self._head, len(self._starts)))
 
     # ----------------------------------------------------------------- groups
 
@@ -252,10 +276,10 @@ class TopicLog(Generic[E_]):
     def _trim(self, low: int) -> None:
         self.low = max(self.low, low)
         starts = self._starts
-        while self._head < len(starts) and self._stop_of(self._items[self._head]) <= self.low:
+        while self._head < len(starts) and self._stop_at(self._head) <= self.low:
             self._head += 1
         if self._head > 1024 and self._head * 2 > len(starts):
-            del self._items[: self._head]
+            self._items.forget(self._head)
             del self._starts[: self._head]
             self._head = 0
         self.note(Trimmed(self.low))
