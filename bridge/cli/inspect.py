@@ -89,12 +89,17 @@ def _as_data(ledger: Sequence[LedgerLine], topics: Sequence[TopicStatus] | None)
         shown = [
             {**_facts(t), "lag": _lag(t)} for t in sorted(topics, key=lambda topic: topic.name)
         ]
-    return {"decisions": msgspec.to_builtins(ledger), "topics": shown}
+    return {"decisions": [_all_fields(line) for line in ledger], "topics": shown}
 
 
 def _facts(topic: TopicStatus) -> dict[str, Any]:
-    plain: dict[str, Any] = msgspec.to_builtins(topic)
-    return {k: v for k, v in plain.items() if k not in ("schema", "capabilities", "options")}
+    hidden = ("schema", "capabilities", "options")
+    return {k: v for k, v in _all_fields(topic).items() if k not in hidden}
+
+
+def _all_fields(value: msgspec.Struct) -> dict[str, Any]:
+    """Return plain data with every field, also those at their defaults: machines look for them."""
+    return {name: msgspec.to_builtins(getattr(value, name)) for name in value.__struct_fields__}
 
 
 def _lag(topic: TopicStatus) -> int | None:

@@ -134,7 +134,7 @@ def _density(made: Any, axes: Any, table: MapTable, points: _Points) -> None:
     )
     bar = made.colorbar(mesh, ax=axes, label="frames in a bin", shrink=0.85, format="%d")
     # Below ten the decades are not enough, and above ten the rest is too much.
-    bar.ax.yaxis.set_minor_formatter("%d" if counts.max() < 10 else NullFormatter())
+    bar.ax.yaxis.set_minor_formatter("{x:.0f}" if counts.max() < 10 else NullFormatter())
 
 
 def _times(made: Any, axes: Any, points: _Points, unit: str) -> None:

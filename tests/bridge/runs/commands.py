@@ -18,6 +18,8 @@ from bridge.staging.rendezvous import resolve
 LIMIT = 100.0
 """Seconds that a command may take; below the limit of a test, so that its output is shown."""
 
+_started: list[subprocess.Popen[str]] = []
+
 WALKERS = """
 [run]
 name = "walkers"
@@ -97,13 +99,27 @@ def start(*arguments: str | Path, folder: Path | None = None) -> subprocess.Pope
     if folder is not None:
         paths = [str(folder), environment.get("PYTHONPATH", "")]
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
-    return subprocess.Popen(
+    process = subprocess.Popen(
         [sys.executable, "-m", "bridge.cli", *map(str, arguments)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         env=environment,
     )
+    _started.append(process)
+    return process
+
+
+def end_all() -> None:
+    """Kill whatever a test that failed has left running."""
+    while _started:
+        process = _started.pop()
+        if process.poll() is None:
+            process.kill()
+            process.communicate()
+        for pipe in (process.stdout, process.stderr):
+            if pipe is not None:
+                pipe.close()
 
 
 def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
