@@ -176,8 +176,9 @@ def _compare(
         steered, plain = estimate(arms["steered"]), estimate(arms["plain"])
         # Without an event in the plain arm, its lower bound is all that can be said.
         value = plain[0] if plain[3] else plain[1]
+        told = "plain to steered" if plain[3] else "plain to steered (no plain event: at least)"
         ratio = figure(
-            f"{name}: plain to steered", [value / steered[0]], "×", target=target,
+            f"{name}: {told}", [value / steered[0]], "×", target=target if plain[3] else None,
             worst=float(f"{plain[1] / steered[2]:.3g}"),
         )  # fmt: skip
         figures.append({**ratio, "runs": len(arms["steered"])})

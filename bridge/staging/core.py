@@ -231,7 +231,9 @@ class StagerCore:
     def _fetch(self, peer: bytes, request: m.Fetch, _: Sequence[memoryview], now: float) -> None:
         if request.group:
             self._commit_group(request.group, request.commits)
-        self._readers.fetch(peer, request, now, min(request.wait, MAX_WAIT))
+        # In this order, what is not a number does not wait.
+        wait = min(request.wait, MAX_WAIT) if request.wait > 0.0 else 0.0
+        self._readers.fetch(peer, request, now, wait)
 
     def _append(
         self, peer: bytes, request: m.Append, payload: Sequence[memoryview], now: float
@@ -282,7 +284,9 @@ class StagerCore:
 
     def _bye(self, peer: bytes, request: m.Bye, _: Sequence[memoryview], now: float) -> None:
         self._readers.forget(peer)
-        if request.simulation:
+        if not request.simulation:
+            self._known.discard(peer)
+        else:
             writer = self._writer(peer, request.simulation, request.incarnation, request.rank)
             mine = writer.log.rank(request.incarnation, request.rank)
             if request.dropped > mine.dropped:

@@ -216,6 +216,9 @@ class FrameLog(TopicLog[Entry]):
         What was stored before is passed over; a hole in the numbering is refused.
         """
         mine = self.rank(request.incarnation, request.rank)
+        n = len(request.parts)
+        if not n == len(request.steps) == len(request.times) == len(request.epochs):
+            raise ProtocolError(f"A commit to {self.name} does not describe each of its {n} parts.")
         if request.dropped > mine.dropped:
             self.count_dropped(request.dropped - mine.dropped)
             mine.dropped = request.dropped

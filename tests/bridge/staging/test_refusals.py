@@ -189,3 +189,54 @@ def test_a_producer_that_dies_leaves_nothing_half_written(stager: Stager, client
         for i in range(p.resumed.last_step + 1, 1200):
             p.put(i, float(i), frame(i))
     assert read_all(client, "w0") == list(range(1200))
+
+
+def hostile(incarnation: int) -> dict[str, m.Request]:
+    """Requests that no client of ours makes, of a peer that has opened ``w0``."""
+    part = m.Part(0, 0, 10, 0, 1, 0)
+
+    def commit(*parts: m.Part, steps: int = 1, sequence: int = 0) -> m.Commit:
+        times, epochs = [0.0] * steps, [0] * steps
+        return m.Commit(
+            9, "w0", incarnation, sequence, list(parts), [5] * steps, times, epochs, 0.0
+        )
+
+    return {
+        "too few steps": commit(part, part),
+        "a segment of somebody else": commit(m.Part(10**6, 0, 10, 0, 1, 0)),
+        "beyond the segment": commit(m.Part(0, 1 << 40, 10, 0, 1, 0)),
+        "a huge chunk": commit(m.Part(0, 0, 1 << 50, 0, 1, 0)),
+        "rows beyond the chunk": commit(m.Part(0, 0, 10, 8, 5, 0)),
+        "negative rows": commit(m.Part(0, 0, 10, -3, 1, 0)),
+        "no rows": commit(m.Part(0, 0, 10, 0, 0, 0)),
+        "not aligned": commit(m.Part(0, 3, 10, 0, 1, 0)),
+        "a hole in the numbers": commit(part, sequence=77),
+        "a rank that is none": m.Lease(9, "w0", incarnation, 100, 5),
+        "a stream that is none": m.Lease(9, "nobody", 1, 100),
+        "frames as records": m.Append(9, "frames/w0", "", -1, -1, 0.0),
+        "a topic outside": m.Append(9, "../x", "", -1, -1, 0.0),
+        "beyond the end": m.Fetch(9, {"frames/w0": 1 << 60}),
+        "an unknown topic": m.CommitOffsets(9, "g", {"nope": 3}),
+    }
+
+
+@pytest.mark.parametrize("name", sorted(hostile(1)))
+def test_a_hostile_request_is_refused_and_changes_nothing(
+    stager: Stager, client: StagerClient, name: str
+):
+    channel = open_channel(stager.address)
+    try:
+        channel.send([m.encode(m.Hello(1, "hostile"))])
+        assert isinstance(m.decode_reply(channel.receive(5.0)[0]), m.Welcome)
+        channel.send([m.encode(m.OpenStream(2, "w0", SCHEMA, m.StreamOptions(), "t"))])
+        opened = m.decode_reply(channel.receive(5.0)[0])
+        channel.send([m.encode(m.Lease(3, "w0", opened.incarnation, 0))])
+        assert isinstance(m.decode_reply(channel.receive(5.0)[0]), m.Leased)
+        channel.send([m.encode(hostile(opened.incarnation)[name]), b"data"])
+        reply = m.decode_reply(channel.receive(5.0)[0])
+        assert isinstance(reply, m.Refused), reply
+        assert reply.message.endswith(".")
+        assert "failed on a request" not in reply.message
+        assert client.status("frames/w0").end == 0
+    finally:
+        channel.close()
