@@ -225,6 +225,8 @@ class FrameLog(TopicLog[Entry]):
         sequence = request.sequence
         for i, part in enumerate(request.parts):
             stop = sequence + part.count
+            if part.count < 1:
+                raise ProtocolError(f"A commit to {self.name} has a part without rows: {part}.")
             if stop <= mine.sequence:
                 sequence = stop
                 continue
