@@ -11,7 +11,6 @@ each megabyte as that of a durable stager does. Neither waits for the disk.
 from __future__ import annotations
 
 import shutil
-import statistics
 import struct
 import subprocess
 import sys
@@ -27,6 +26,7 @@ import lmdb
 import numpy as np
 import xxhash
 
+from benchmarks.report import figure, result
 from bridge.staging.directories import is_in_memory
 from bridge.staging.journal import Journal
 from bridge.staging.segments import SegmentMap, SegmentStore
@@ -248,21 +248,17 @@ def run(quick: bool) -> dict[str, Any]:
         del places[0]
     figures = []
     for place, parent in places:
-        for label, size, frames in RECORDS:
+        for label, size, _ in RECORDS:
             speeds: dict[str, list[float]] = {"segments": [], "lmdb": []}
             for _ in range(repeats):
                 for kind, make in (("segments", SegmentsAndJournal), ("lmdb", Lmdb)):
                     speeds[kind].append(measure(kind, make, parent, size, total))
             ratios = [a / b for a, b in zip(speeds["segments"], speeds["lmdb"], strict=True)]
-            figures.append((f"{label}, {place}: segments over LMDB", ratios, "ratio", 1.0))
+            figures.append(figure(f"{label}, {place}: segments to LMDB", ratios, "×", target=1.0))
             for kind, values in speeds.items():
                 shown = [value / 1e9 for value in values]
-                figures.append((f"{label}, {place}: {kind}", shown, "GB/s", None))
-            del frames
-    return {
-        "benchmark": NAME,
-        "figures": [(n, statistics.median(v), u, t, v) for n, v, u, t in figures],
-    }
+                figures.append(figure(f"{label}, {place}: {kind}", shown, "GB/s"))
+    return result(NAME, figures)
 
 
 if __name__ == "__main__":
