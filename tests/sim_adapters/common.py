@@ -1,0 +1,39 @@
+"""What the tests of adapters share."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+from bridge import FrameBatch
+from bridge.staging import StagerClient
+
+__all__ = ["read_stream", "wait_until"]
+
+
+def read_stream(client: StagerClient, simulation: str) -> FrameBatch:
+    """Return all frames of a finished stream, copied."""
+    topic, position = f"frames/{simulation}", 0
+    out: list[FrameBatch] = []
+    while True:
+        with client.fetch({topic: position}, wait=10.0) as got:
+            out += [b.copy() for b in got.batches]
+            position = got.positions.get(topic, position)
+            if topic in got.finished:
+                break
+            assert got, f"Nothing more of {simulation!r} came within 10 s."
+    whole = FrameBatch.concatenate(out)
+    assert np.array_equal(whole.offsets, np.arange(len(whole)))
+    assert np.all(np.diff(whole.steps) > 0)
+    assert np.all(np.diff(whole.times) > 0)
+    return whole
+
+
+def wait_until(ready: Callable[[], bool], what: str) -> None:
+    """Wait for something that another thread brings about, for 10 s at most."""
+    end = time.monotonic() + 10.0
+    while not ready():
+        assert time.monotonic() < end, f"Waited 10 s for {what}."
+        time.sleep(0.002)
