@@ -158,9 +158,13 @@ def replay(
             moment += (step.time - first[1]) / speed
         while (left := moment - now()) > 0:
             link.wait(left)
+            served = now()
             if not link.service():
                 link.close()
                 return False
+            # A pause moves the moments of all frames that follow.
+            paused = now() - served
+            began, moment = began + paused, moment + paused
         values = {f: getattr(atoms, f) * np.float32(_UNITS[f][1]) for f in fields}
         if "box" in link.producer.schema.names:
             values["box"] = _read_box(step.dimensions)
