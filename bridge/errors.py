@@ -40,6 +40,7 @@ __all__ = [
     "ConnectionLost",
     "CorruptData",
     "CorruptSegment",
+    "EngineError",
     "FrameOrderError",
     "HeadraceError",
     "MemberFailed",
@@ -171,6 +172,10 @@ class PipelineError(HeadraceError, RuntimeError):
 
 class OperatorFailed(PipelineError):
     """An operator raised; the message names the operator and the frames it was given."""
+
+
+class EngineError(HeadraceError, RuntimeError):
+    """A stream engine, or its cluster, failed or cannot be reached."""
 
 
 class SteeringError(HeadraceError, RuntimeError):

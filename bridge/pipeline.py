@@ -15,8 +15,10 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Literal
+
+import numpy.typing as npt
 
 from bridge.commands import Command, CommandKind, Event, FrameReference
 from bridge.errors import PipelineError, SchemaError
@@ -24,6 +26,7 @@ from bridge.frames import FrameBatch
 from bridge.schema import check_name
 
 __all__ = [
+    "BlockOperator",
     "Context",
     "FrameOperator",
     "GlobalOperator",
@@ -48,7 +51,8 @@ class Context:
     simulation
         Whose batch is being processed.
     simulations
-        Names of all simulations known to this engine at present, sorted.
+        For a global operator: names of all simulations known to this engine at present, sorted. For
+        others, which may run where nothing is known of the rest: the one at hand.
     commands, events
         What was emitted so far.
     offsets
@@ -147,6 +151,14 @@ class Operator(ABC):
         views that die after the call: copy what the operator keeps.
         """
 
+    def reads(self) -> tuple[str, ...] | None:
+        """Return the columns that `process` reads; None where it may be any.
+
+        Engines that spread a pipeline over processes bring a global operator only those variables
+        of the stream that it, or one behind it, reads.
+        """
+        return None
+
     def save(self) -> dict[str, Any]:
         """Return the state as arrays and plain data (numbers, text, lists, maps)."""
         return {}
@@ -167,6 +179,69 @@ class FrameOperator(Operator):
     """No state: each frame by itself."""
 
     scope = "frame"
+
+
+class BlockOperator(FrameOperator):
+    """No state, and the rows of a frame can be shared out: for frames too large for one worker.
+
+    Engines may give the blocks that ranks wrote, or ranges of rows, to several workers, and join
+    what they return. To give the same answer however the rows are shared out, `combine` must not
+    depend on the order of the parts: counts do not, sums of floating-point numbers do to the last
+    digits.
+
+    Attributes
+    ----------
+    halo
+        Rows depend on rows of others: every worker is given the whole frames.
+    """
+
+    halo: ClassVar[bool] = False
+
+    @abstractmethod
+    def map_rows(
+        self, batch: FrameBatch, start: int, stop: int, context: Context
+    ) -> Mapping[str, npt.NDArray[Any]]:
+        """Return what some rows of each frame contribute.
+
+        Parameters
+        ----------
+        batch
+            Frames. With `halo`, they are whole. Without, variables that ranks write in blocks hold
+            the rows at hand alone; the others are whole.
+        start, stop
+            The rows at hand, as positions on the first axis of the decomposed variables in the
+            whole frame. Where particles migrate between ranks, and there is no `halo`, the rows of
+            a block are not contiguous, and only their number ``stop - start`` means something.
+        context
+            As for `process`.
+
+        Returns
+        -------
+        parts
+            Name to array whose first axis counts frames.
+        """
+
+    @abstractmethod
+    def combine(
+        self, parts: Sequence[Mapping[str, npt.NDArray[Any]]], batch: FrameBatch
+    ) -> FrameBatch:
+        """Return the batch with columns made from the contributions of all rows.
+
+        Parameters
+        ----------
+        parts
+            What `map_rows` returned for ranges of rows that make up the frames.
+        batch
+            The frames; their decomposed variables may be missing.
+        """
+
+    @abstractmethod
+    def count_rows(self, batch: FrameBatch) -> int:
+        """Return the number of rows of whole frames."""
+
+    def process(self, batch: FrameBatch, context: Context) -> FrameBatch:
+        """Do all rows in one place."""
+        return self.combine([self.map_rows(batch, 0, self.count_rows(batch), context)], batch)
 
 
 class KeyedOperator(Operator):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import msgspec
@@ -13,6 +13,7 @@ from bridge.commands import Event
 from bridge.engines.course import FRAMES, Course
 from bridge.engines.options import LocalOptions
 from bridge.engines.patience import PatientClient
+from bridge.engines.portions import Portions
 from bridge.engines.progress import Progress
 from bridge.engines.protocol import EngineStatistics, Guard, Unguarded, Until
 from bridge.engines.publisher import Publisher
@@ -20,7 +21,6 @@ from bridge.engines.runner import Runner
 from bridge.engines.saving import Saver
 from bridge.engines.stopping import Stops
 from bridge.errors import HeadraceError, NobodyListening, TransportError
-from bridge.frames import FrameBatch
 from bridge.pipeline import Pipeline
 from bridge.staging.client import Fetched, StagerClient
 from bridge.staging.messages import StreamOptions
@@ -106,7 +106,7 @@ class LocalEngine:
         self._expected = frozenset(simulations)
         self._to_commit: dict[str, int] = {}
         self._committed: dict[str, int] = {}
-        self._max_frames = self.options.max_frames
+        self._portions = Portions(self.options.max_frames, self.options.batch_seconds)
         self._next_status = 0.0
         self._heard = 0.0
         self._idle = False
@@ -196,7 +196,7 @@ class LocalEngine:
             group=self.group,
             commit=self._to_commit,
             done=[FRAMES + name for name in self._course.finished],
-            max_frames=self._max_frames,
+            max_frames=self._portions.frames,
             max_bytes=self.options.max_bytes,
             # A fetch that may not wait refuses topics that do not exist yet.
             wait=max(wait, 0.001),
@@ -228,7 +228,7 @@ class LocalEngine:
         for batch in fetched.batches:
             course.welcome(batch)
         frames = 0
-        for piece, put in self._cut(fetched):
+        for piece, put in self._portions.cut(fetched):
             if self._halt:
                 return frames
             if frames:
@@ -239,7 +239,7 @@ class LocalEngine:
                 self._saver.note(turn, piece.nbytes)
             course.analyse(piece, turn, put=put)
             self._heard = time.monotonic()
-            self._adapt(len(piece), self._heard - began)
+            self._portions.adapt(len(piece), self._heard - began)
             frames += len(piece)
         for topic in sorted(fetched.finished):
             name = topic.removeprefix(FRAMES)
@@ -251,23 +251,6 @@ class LocalEngine:
                 course.end_stream(turn)
                 self._heard = time.monotonic()
         return frames
-
-    def _cut(self, fetched: Fetched) -> Iterator[tuple[FrameBatch, float]]:
-        """Cut what staging holds in one piece, and would be too much at once."""
-        for batch, put in zip(fetched.batches, fetched.stamps, strict=True):
-            at = 0
-            while at < len(batch):
-                stop = at + self._max_frames
-                whole = at == 0 and len(batch) <= self._max_frames
-                yield (batch if whole else batch.take(slice(at, stop))), put
-                at = stop
-
-    def _adapt(self, frames: int, seconds: float) -> None:
-        """Take no more at once than about `batch_seconds` of work."""
-        fit = int(frames * self.options.batch_seconds / max(seconds, 1e-9))
-        # Up by halves, so that one quick batch does not bring a very long one.
-        wanted = (self._max_frames + fit + 1) // 2 if fit > self._max_frames else fit
-        self._max_frames = min(max(wanted, 1), self.options.max_frames)
 
     # ----------------------------------------------------------------- saving
 

@@ -41,6 +41,8 @@ class Outcome:
         Range of source offsets, frames that were taken out included.
     batch
         What came out of the last operator, with all columns; None if nothing did.
+    variables
+        Columns of `batch` that the stream itself has.
     results
         The columns to publish; None if there are no rows, or later stages run elsewhere.
     commands
@@ -60,6 +62,7 @@ class Outcome:
         "results",
         "simulation",
         "stop",
+        "variables",
     )
 
     def __init__(self, simulation: str, first: int, stop: int) -> None:
@@ -67,6 +70,7 @@ class Outcome:
         self.first = first
         self.stop = stop
         self.batch: FrameBatch | None = None
+        self.variables: tuple[str, ...] = ()
         self.results: FrameBatch | None = None
         self.commands: list[Numbered] = []
         self.events: list[Event] = []

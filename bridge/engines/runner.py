@@ -42,6 +42,8 @@ class Runner:
         operator, one of each keyed operator for each simulation.
     scopes
         Stages to run here.
+    final
+        Whether results are selected here. By default, where the global stage runs.
     on_error
         ``stop``: raise `OperatorFailed`. ``skip``: set the frames aside and tell so. A frame
         operator is then tried frame by frame, so that only the frames it fails on are lost; one
@@ -59,10 +61,12 @@ class Runner:
         pipeline: Pipeline,
         *,
         scopes: Sequence[Scope] = SCOPES,
+        final: bool | None = None,
         on_error: OnError = "stop",
     ) -> None:
         self.pipeline = pipeline
         self.scopes = tuple(scope for scope in SCOPES if scope in scopes)
+        self.final = "global" in self.scopes if final is None else final
         self.on_error = on_error
         self.seconds: dict[str, float] = {}
         self._shared: dict[Scope, list[tuple[str, Operator]]] = {
@@ -78,7 +82,14 @@ class Runner:
 
     # ---------------------------------------------------------------- batches
 
-    def process(self, batch: FrameBatch, simulations: tuple[str, ...] = ()) -> Outcome:
+    def process(
+        self,
+        batch: FrameBatch,
+        simulations: tuple[str, ...] = (),
+        *,
+        span: tuple[int, int] | None = None,
+        variables: Sequence[str] | None = None,
+    ) -> Outcome:
         """Run the operators over one batch.
 
         Parameters
@@ -86,7 +97,12 @@ class Runner:
         batch
             Of one simulation; its frames follow those that this runner saw of it before.
         simulations
-            Names of all simulations known, sorted, for the operators that ask.
+            Names of all simulations known, sorted, for the global operators that ask.
+        span
+            First offset, and the one after the last, of the frames that the batch stands for, where
+            an earlier stage took frames out, perhaps all of them.
+        variables
+            Columns that the stream itself has, where an earlier stage added others.
 
         Raises
         ------
@@ -96,20 +112,23 @@ class Runner:
         PipelineError
             If the stream lacks an input, or no column of the name of an output came about.
         """
-        outcome = Outcome(batch.simulation, batch.first, batch.stop)
+        first, stop = span or (batch.first, batch.stop)
+        outcome = Outcome(batch.simulation, first, stop)
         current: FrameBatch | None = batch
-        if "frame" in self.scopes:
+        if "frame" in self.scopes and len(batch.offsets):
             current = batch = self._select(batch)
             current = self._screen(current, current.columns, outcome, "", "the input")
         for name, operator in self._chain(batch.simulation):
             if current is None or not len(current.offsets):
                 break
-            context = Context(self.pipeline.name, name, batch.simulation, simulations)
+            others = simulations if operator.scope == "global" else (batch.simulation,)
+            context = Context(self.pipeline.name, name, batch.simulation, others)
             current = self._call(name, operator, current, context, outcome)
         if current is not None and len(current.offsets):
             outcome.batch = current
-            if "global" in self.scopes:
-                outcome.results = select_results(self.pipeline, current, list(batch.columns))
+            outcome.variables = tuple(batch.columns if variables is None else variables)
+            if self.final:
+                outcome.results = select_results(self.pipeline, current, outcome.variables)
         return outcome
 
     def _select(self, batch: FrameBatch) -> FrameBatch:
@@ -305,6 +324,42 @@ class Runner:
 
     # ------------------------------------------------------------------ state
 
+    def save_keyed(self, simulation: str) -> bytes:
+        """Return the states of one simulation's keyed operators."""
+        state: dict[str, Any] = {}
+        for name, operator in self._keyed.get(simulation, ()):
+            state[name] = np.frombuffer(encode_state(operator.save()), np.uint8)
+        return encode_state(state)
+
+    def restore_keyed(self, simulation: str, data: bytes | bytearray | memoryview) -> None:
+        """Take up what `save_keyed` returned, in a runner of the same pipeline.
+
+        Raises
+        ------
+        PipelineError
+            If it belongs to another pipeline, or an operator refuses its state.
+        CorruptData
+            If the bytes are damaged.
+        """
+        state = decode_state(data)
+        names = [name for name, _ in self.pipeline.stages()["keyed"]]
+        if state and sorted(state) != sorted(names):
+            raise PipelineError(
+                f"The saved state of {simulation!r} belongs to another pipeline: it has the keyed "
+                f"operators {', '.join(state)}, this one {', '.join(names) or '(none)'}. Give the "
+                "pipeline another name, or begin anew without the saved state."
+            )
+        self.forget(simulation)
+        self._chain(simulation)
+        for name, operator in self._keyed.get(simulation, ()):
+            if name in state:
+                self._restore_operator(name, operator, state[name])
+
+    def forget(self, simulation: str) -> None:
+        """Let go of the keyed operators of one simulation."""
+        self._chains.pop(simulation, None)
+        self._keyed.pop(simulation, None)
+
     @property
     def fingerprint(self) -> list[str]:
         """Names and classes of the operators, which a saved state must fit."""
@@ -343,15 +398,17 @@ class Runner:
             if scope == "keyed":
                 self._chain(rest.partition(" ")[2])
         for key, operator in self._instances():
-            name = key.split(" ")[1]
-            try:
-                operator.restore(decode_state(memoryview(state[key])))
-            except Exception as error:
-                raise PipelineError(
-                    f"Operator {name!r} of pipeline {self.pipeline.name!r} cannot take up its "
-                    f"saved state: {type(error).__name__}: {str(error).rstrip('.')}. If its "
-                    "parameters were changed, remove the checkpoint to begin anew."
-                ) from error
+            self._restore_operator(key.split(" ")[1], operator, state[key])
+
+    def _restore_operator(self, name: str, operator: Operator, data: Any) -> None:
+        try:
+            operator.restore(decode_state(memoryview(data)))
+        except Exception as error:
+            raise PipelineError(
+                f"Operator {name!r} of pipeline {self.pipeline.name!r} cannot take up its "
+                f"saved state: {type(error).__name__}: {str(error).rstrip('.')}. If its "
+                "parameters were changed, remove the checkpoint to begin anew."
+            ) from error
 
     def _instances(self) -> list[tuple[str, Operator]]:
         out = [
