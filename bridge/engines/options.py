@@ -1,4 +1,4 @@
-"""What can be set about the local engine."""
+"""What can be set about the engines."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import msgspec
 from bridge.engines.protocol import OnError
 from bridge.errors import ConfigError
 
-__all__ = ["LocalOptions"]
+__all__ = ["JobOptions", "LocalOptions"]
 
 
 class LocalOptions(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
@@ -58,3 +58,26 @@ class LocalOptions(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True
                 raise ConfigError(
                     f"The engine's option {name!r} must be greater than 0, not {value}."
                 )
+
+
+class JobOptions(LocalOptions, frozen=True, omit_defaults=True, kw_only=True):
+    """Options of a pipeline on a cluster; the local engine takes them, too, and uses its own.
+
+    Attributes
+    ----------
+    save_every
+        Seconds between savings of what a worker knows: the position in each stream, and the states
+        of its operators. `checkpoint_every` is how often the cluster makes checkpoints of that.
+    save_bytes
+        Bytes of frames of one stream after which it is saved sooner.
+    partial_bytes
+        Capacity, for each simulation, of what workers hand on to the global operators.
+    block_groups
+        Workers that share out the rows of each frame, where the pipeline begins with a
+        `bridge.pipeline.BlockOperator`; 1 for whole frames.
+    """
+
+    save_every: float = 1.0
+    save_bytes: int = 32 << 20
+    partial_bytes: int = 64 << 20
+    block_groups: int = 1
