@@ -14,7 +14,7 @@ from bridge.engines.course import FRAMES, Course
 from bridge.engines.options import LocalOptions
 from bridge.engines.patience import PatientClient
 from bridge.engines.portions import Portions
-from bridge.engines.progress import Progress
+from bridge.engines.progress import STATUS, Progress
 from bridge.engines.protocol import EngineStatistics, Guard, Unguarded, Until
 from bridge.engines.publisher import Publisher
 from bridge.engines.runner import Runner
@@ -23,13 +23,11 @@ from bridge.engines.stopping import Stops
 from bridge.errors import HeadraceError, NobodyListening, TransportError
 from bridge.pipeline import Pipeline
 from bridge.staging.client import Fetched, StagerClient
-from bridge.staging.messages import StreamOptions
 
 __all__ = ["LocalEngine"]
 
 log = logging.getLogger(__name__)
 
-STATUS = StreamOptions(when_full="drop_oldest", capacity=4 << 20)
 _POLL = 0.25  # seconds that a fetch waits at most, so that `stop` is heard
 _RECALL = 256  # decisions to look back to when there is no checkpoint
 

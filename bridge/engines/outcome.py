@@ -43,6 +43,8 @@ class Outcome:
         What came out of the last operator, with all columns; None if nothing did.
     variables
         Columns of `batch` that the stream itself has.
+    added
+        Columns that operators added or replaced, as the keys.
     results
         The columns to publish; None if there are no rows, or later stages run elsewhere.
     commands
@@ -54,6 +56,7 @@ class Outcome:
     """
 
     __slots__ = (
+        "added",
         "batch",
         "commands",
         "events",
@@ -71,6 +74,7 @@ class Outcome:
         self.stop = stop
         self.batch: FrameBatch | None = None
         self.variables: tuple[str, ...] = ()
+        self.added: dict[str, None] = {}
         self.results: FrameBatch | None = None
         self.commands: list[Numbered] = []
         self.events: list[Event] = []

@@ -9,8 +9,12 @@ from collections.abc import Mapping
 
 from bridge.engines.protocol import EngineState, EngineStatistics, SimulationProgress
 from bridge.frames import FrameBatch
+from bridge.staging.messages import StreamOptions
 
-__all__ = ["Progress"]
+__all__ = ["STATUS", "Progress"]
+
+STATUS = StreamOptions(when_full="drop_oldest", capacity=4 << 20)
+"""How staging keeps the topic of statuses."""
 
 _WINDOW = 5.0  # seconds over which the rate is taken
 _LATENCIES = 1000  # batches over which the latencies are taken
@@ -78,20 +82,93 @@ class Progress:
         self, batch: FrameBatch, quarantined: int, *, put: float = 0.0, replayed: bool = False
     ) -> None:
         """Count a batch that was analysed just now, whose newest frame was `put` then."""
+        self.advance(
+            batch.simulation,
+            batch.stop,
+            frames=len(batch),
+            quarantined=quarantined,
+            last=(int(batch.steps[-1]), float(batch.times[-1])),
+            put=put,
+            replayed=replayed,
+        )
+
+    def advance(
+        self,
+        simulation: str,
+        position: int,
+        *,
+        frames: int,
+        quarantined: int,
+        last: tuple[int, float] | None = None,
+        put: float = 0.0,
+        replayed: bool = False,
+    ) -> None:
+        """Count frames that were analysed just now.
+
+        Parameters
+        ----------
+        simulation
+            Whose.
+        position
+            Offset after the last of them.
+        frames, quarantined
+            How many came, and how many of them were set aside.
+        last
+            Step and time of the newest one, where known.
+        put
+            Unix time at which the newest one was put; 0 where unknown.
+        replayed
+            They were analysed before.
+        """
         with self._lock:
-            one = self._of(batch.simulation)
-            one.position = batch.stop
-            one.end = max(one.end, one.position)
-            one.step = int(batch.steps[-1])
-            one.time = float(batch.times[-1])
-            one.frames += len(batch)
+            one = self._of(simulation)
+            one.position = position
+            one.end = max(one.end, position)
+            if last is not None:
+                one.step, one.time = last
+            one.frames += frames
             one.quarantined += quarantined
-            self._frames += len(batch)
+            self._frames += frames
             self._batches += 1
             self._quarantined += quarantined
-            self._replayed += len(batch) if replayed else 0
+            self._replayed += frames if replayed else 0
             if put and not replayed:
                 self._latencies.append(max(0.0, time.time() - put))
+
+    def adopt(
+        self,
+        simulation: str,
+        progress: SimulationProgress,
+        *,
+        batches: int,
+        replayed: int,
+        latency: float | None,
+    ) -> None:
+        """Take over what a worker counted of one simulation, instead of counting here.
+
+        Parameters
+        ----------
+        simulation
+            Which one.
+        progress
+            Its numbers since the job began.
+        batches, replayed
+            To be added to the totals.
+        latency
+            Seconds from the put of the newest frame until its results were stored, if that is news.
+        """
+        with self._lock:
+            one = self._of(simulation)
+            self._frames += progress.frames - one.frames
+            self._quarantined += progress.quarantined - one.quarantined
+            self._batches += batches
+            self._replayed += replayed
+            one.position, one.step, one.time = progress.position, progress.step, progress.time
+            one.end = max(one.end, one.position)
+            one.frames, one.quarantined = progress.frames, progress.quarantined
+            one.missed, one.finished = progress.missed, progress.finished
+            if latency is not None:
+                self._latencies.append(max(0.0, latency))
 
     def missed(self, simulation: str, first: int, stop: int) -> None:
         """Count frames that were released before they were read."""

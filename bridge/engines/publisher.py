@@ -18,10 +18,75 @@ from bridge.commands import Command, Decision, Event
 from bridge.engines.outcome import Outcome
 from bridge.engines.patience import PatientClient
 from bridge.engines.protocol import Guard
+from bridge.frames import FrameBatch
+from bridge.staging.messages import StreamOptions
 
-__all__ = ["Publisher"]
+__all__ = ["Encode", "Publisher", "append_items", "append_new", "encode_results"]
 
 _encode = msgspec.msgpack.Encoder().encode
+
+Encode = Callable[[int], Sequence[bytes | bytearray]]
+"""Makes records of what follows from the source offsets from one on."""
+
+
+def append_new(
+    client: PatientClient,
+    topic: str,
+    writer: str,
+    span: tuple[int, int],
+    encode: Encode,
+    options: StreamOptions | None = None,
+) -> tuple[int, int]:
+    """Store what `encode` makes of the source offsets that the stager does not hold yet.
+
+    Returns
+    -------
+    first
+        Source offset from which on things were stored now; the end of `span` for nothing.
+    end
+        Offset after the last record in the topic; 0 if unknown.
+    """
+    first, stop = span
+    while first < stop:
+        records = encode(first)
+        result = client.append(
+            topic, records, writer=writer, first=first, stop=stop, options=options
+        )
+        if result.accepted:
+            return first, result.offset + len(records)
+        # Refused: everything below the watermark is stored, so only the rest is offered.
+        first = max(first + 1, result.watermark)
+    return stop, 0
+
+
+def append_items(
+    client: PatientClient,
+    topic: str,
+    writer: str,
+    span: tuple[int, int],
+    items: Sequence[tuple[int, bytes]],
+) -> tuple[int, int]:
+    """Store items, each caused by a source offset; see `append_new`."""
+
+    def encode(first: int) -> list[bytes | bytearray]:
+        return [data for offset, data in items if offset >= first]
+
+    return append_new(client, topic, writer, span, encode)
+
+
+def encode_results(pipeline: str, results: FrameBatch | None, stop: int) -> Encode:
+    """Return what makes a record of results; see `append_new`."""
+
+    def encode(first: int) -> list[bytes | bytearray]:
+        if results is None:
+            return []
+        rows = results if first <= results.first else results.take(results.offsets >= first)
+        if not len(rows):
+            return []
+        meta = {"pipeline": pipeline, "first": first, "stop": stop}
+        return [encode_batch(rows, meta=meta)]
+
+    return encode
 
 
 class Publisher:
@@ -83,8 +148,10 @@ class Publisher:
         """Drop what was recalled: the replay is over."""
         self._recalled.clear()
 
-    def publish(self, outcome: Outcome) -> list[Command]:
+    def publish(self, outcome: Outcome, *, results: bool = True) -> list[Command]:
         """Store what one batch brought, and return the commands that were sent.
+
+        Without `results`, those are stored by somebody else.
 
         What is stored already, because an engine that was killed came so far, is not stored twice.
         """
@@ -92,7 +159,7 @@ class Publisher:
         sent = self._decide(outcome, writer) if outcome.commands else []
         if outcome.events:
             self._tell(outcome, writer)
-        if outcome.simulation:
+        if outcome.simulation and results:
             self._results(outcome, writer)
         return sent
 
@@ -157,55 +224,10 @@ class Publisher:
 
     def _results(self, outcome: Outcome, writer: str) -> None:
         topic = f"results/{self._pipeline}/{outcome.simulation}"
-        results = outcome.results
-
-        def encode(first: int) -> list[bytes | bytearray]:
-            if results is None:
-                return []
-            rows = results if first <= results.first else results.take(results.offsets >= first)
-            if not len(rows):
-                return []
-            meta = {"pipeline": self._pipeline, "first": first, "stop": outcome.stop}
-            return [encode_batch(rows, meta=meta)]
-
-        self._append_from(topic, writer, outcome, encode)
-
-    # ---------------------------------------------------------------- appends
+        encode = encode_results(self._pipeline, outcome.results, outcome.stop)
+        append_new(self._client, topic, writer, (outcome.first, outcome.stop), encode)
 
     def _append(
         self, topic: str, writer: str, outcome: Outcome, items: Sequence[tuple[int, bytes]]
     ) -> tuple[int, int]:
-        """Store items, each caused by an offset; see `_append_from`."""
-
-        def encode(first: int) -> list[bytes | bytearray]:
-            return [data for offset, data in items if offset >= first]
-
-        return self._append_from(topic, writer, outcome, encode)
-
-    def _append_from(
-        self,
-        topic: str,
-        writer: str,
-        outcome: Outcome,
-        encode: Callable[[int], Sequence[bytes | bytearray]],
-    ) -> tuple[int, int]:
-        """Store what `encode` makes of the source offsets that the stager does not hold yet.
-
-        Returns
-        -------
-        first
-            Source offset from which on things were stored now; ``outcome.stop`` for nothing.
-        end
-            Offset after the last record in the topic; 0 if unknown.
-        """
-        first = outcome.first
-        while first < outcome.stop:
-            records = encode(first)
-            result = self._client.append(
-                topic, records, writer=writer, first=first, stop=outcome.stop
-            )
-            if result.accepted:
-                return first, result.offset + len(records)
-            # Refused: everything below the watermark is stored, so only the rest is offered.
-            first = max(first + 1, result.watermark)
-        return outcome.stop, 0
+        return append_items(self._client, topic, writer, (outcome.first, outcome.stop), items)

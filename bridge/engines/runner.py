@@ -28,6 +28,21 @@ __all__ = ["SCOPES", "Runner"]
 SCOPES: tuple[Scope, ...] = ("frame", "keyed", "global")
 
 
+def _replaced(before: FrameBatch, after: FrameBatch, known: Mapping[str, None]) -> list[str]:
+    """Name the columns of which an operator kept other rows than there were."""
+    rows: Any = None
+    out = []
+    for name, column in after.columns.items():
+        old = before.columns.get(name)
+        if old is None or name in known or np.may_share_memory(old, column):
+            continue
+        if rows is None:
+            rows = np.searchsorted(before.offsets, after.offsets)
+        if column.shape[1:] != old.shape[1:] or not np.array_equal(column, old[rows]):
+            out.append(name)
+    return out
+
+
 class Runner:
     """Runs the operators of a pipeline, or of some of its stages, over batches.
 
@@ -194,6 +209,9 @@ class Runner:
             for key, column in out.columns.items()
             if key not in before or (same_rows and column is not before[key])
         ]
+        outcome.added.update(dict.fromkeys(added))
+        if not same_rows:
+            outcome.added.update(dict.fromkeys(_replaced(batch, out, outcome.added)))
         return self._screen(out, added, outcome, name, f"operator {name!r}")
 
     # --------------------------------------------------------------- failures
@@ -321,6 +339,10 @@ class Runner:
                 ) from error
             outcome.commands += number_commands(context, outcome.first)
             outcome.events += context.events
+
+    def operator(self, name: str) -> Any:
+        """Return this runner's instance of a frame or global operator."""
+        return next(o for pairs in self._shared.values() for n, o in pairs if n == name)
 
     # ------------------------------------------------------------------ state
 

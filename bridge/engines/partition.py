@@ -1,0 +1,645 @@
+"""What a worker of a cluster does: frame and keyed operators, for the partitions that it serves.
+
+Operators are deterministic and appends are idempotent, so frames may be analysed again at any time
+without effect. A partition's state is therefore saved now and then (its position and the operators'
+states at that position, which belong together), not with each batch: whoever takes the partition up
+after a crash goes back to what was saved last.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from bridge.codec import decode_state, encode_state
+from bridge.commands import Event
+from bridge.engines.job import Job, split_partition
+from bridge.engines.outcome import Outcome
+from bridge.engines.partials import (
+    PartitionReport,
+    encode_end,
+    encode_partial,
+    partial_topic,
+)
+from bridge.engines.patience import PatientClient
+from bridge.engines.portions import Portions
+from bridge.engines.publisher import append_items, append_new, encode_results
+from bridge.engines.runner import Runner
+from bridge.engines.shares import Share
+from bridge.errors import ProtocolError, StagingError, StreamFull
+from bridge.frames import FrameBatch
+from bridge.staging.messages import StreamOptions, TopicStatus
+from bridge.staging.spread import ClientLike
+
+__all__ = ["FRAMES", "PartitionStage"]
+
+FRAMES = "frames/"
+_VERSION = 1
+_LOOK = 1.0  # seconds between two looks at which streams there are
+
+_encode = msgspec.msgpack.Encoder().encode
+
+
+def _tells_target(outcome: Outcome) -> bool:
+    return any(event.kind == "target_reached" for event in outcome.events)
+
+
+class _Partition:
+    """One partition, as this worker knows it."""
+
+    __slots__ = (
+        "batches",
+        "dirty",
+        "finished",
+        "frames",
+        "missed",
+        "name",
+        "pending",
+        "position",
+        "put",
+        "quarantined",
+        "replayed",
+        "share",
+        "simulation",
+        "stamp",
+        "step",
+        "time",
+        "topic",
+    )
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.simulation, _ = split_partition(name)
+        self.topic = FRAMES + self.simulation
+        self.share: Share | None = None
+        self.position = 0
+        self.step, self.time = -1, 0.0
+        self.frames = self.batches = self.quarantined = self.missed = self.replayed = 0
+        self.finished = False
+        self.put = self.stamp = 0.0
+        # Bytes of frames since it was saved, and what still has to be stored.
+        self.dirty = 0
+        self.pending: Callable[[], None] | None = None
+
+    def report(self, seconds: Mapping[str, float], worker: str) -> PartitionReport:
+        return PartitionReport(
+            self.name, self.position, self.step, self.time, self.frames, self.batches,
+            self.quarantined, self.missed, self.replayed, self.finished and self.pending is None,
+            dict(seconds), worker, self.put, self.stamp,
+        )  # fmt: skip
+
+
+_COUNTS = ("step", "time", "frames", "batches", "quarantined", "missed", "replayed", "finished")
+
+
+class PartitionStage:
+    """Runs the spread part of a job for some partitions; one thread uses it.
+
+    Parameters
+    ----------
+    job
+        What to run.
+    client
+        To the stagers; made, and closed at the end, if it is left out.
+    given_up
+        Asked while the stager is away; true ends the waiting for it.
+    """
+
+    def __init__(
+        self,
+        job: Job,
+        client: ClientLike | None = None,
+        *,
+        given_up: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self.job = job
+        self.worker = f"{socket.gethostname()}:{os.getpid()}"
+        self._mine = client is None
+        self._raw = job.connect(f"worker of {job.name}") if client is None else client
+        self._client = PatientClient(self._raw, job.options.reconnect_timeout, given_up)
+        self._runner = Runner(
+            job.spread,
+            scopes=("frame", "keyed"),
+            final=not job.is_gathered,
+            on_error=job.options.on_error,
+        )
+        self._portions = Portions(job.options.max_frames, job.options.batch_seconds)
+        self._open: dict[str, _Partition] = {}
+        self._done: dict[str, _Partition] = {}
+        self._to_commit: dict[str, dict[str, int]] = {}
+        self._streams: dict[str, TopicStatus] = {}
+        self._looked = 0.0
+        self._options = StreamOptions(capacity=job.options.partial_bytes, keep=1 << 20)
+
+    # ------------------------------------------------------------- partitions
+
+    def discover(self) -> list[str]:
+        """Return the partitions of all streams that are there; looks about once a second.
+
+        A stream that has ended and was read to its end is not among them, unless this stage serves
+        it.
+        """
+        now = time.monotonic()
+        if now - self._looked > _LOOK or not self._looked:
+            self._looked = now
+            self._streams = {
+                t.name.removeprefix(FRAMES): t for t in self._client.topics(FRAMES, schemas=False)
+            }
+            for one in list(self._done.values()):
+                found = self._streams.get(one.simulation)
+                if found is not None and (not found.finished or found.end > one.position):
+                    self._revive(one)
+        return [
+            partition
+            for name, stream in self._streams.items()
+            for partition in self.job.partitions(name)
+            if self.is_open(partition) or not self._is_read(stream)
+        ]
+
+    def _is_read(self, stream: TopicStatus) -> bool:
+        committed = stream.groups.get(self.job.consumer, -1)
+        return stream.finished and stream.end > 0 and committed >= stream.end
+
+    def _revive(self, one: _Partition) -> None:
+        """Go on with a stream that had ended: its simulation came back."""
+        del self._done[one.name]
+        one.finished = False
+        self._open[one.name] = one
+        self._register(one)
+
+    def is_open(self, partition: str) -> bool:
+        """Whether this stage serves a partition; also true for one that has ended."""
+        return partition in self._open or partition in self._done
+
+    def open(self, partition: str, saved: bytes | None = None) -> int:
+        """Take up a partition, and return its position.
+
+        Parameters
+        ----------
+        partition
+            Its name (`Job.partitions`).
+        saved
+            What `save` returned; without it, the partition begins at the offset that the job's
+            group committed, or at the oldest frame, with operators as new.
+
+        Raises
+        ------
+        PipelineError
+            If what was saved belongs to another pipeline.
+        ProtocolError
+            If it is damaged.
+        """
+        self.close(partition)
+        one = _Partition(partition)
+        simulation, group = split_partition(partition)
+        if self.job.options.block_groups > 1:
+            one.share = Share(self.job, simulation, group)
+        if saved is not None:
+            self._restore(one, saved)
+        else:
+            one.position = self._first_position(one)
+        (self._done if one.finished else self._open)[partition] = one
+        if not one.finished:
+            self._register(one)
+        return one.position
+
+    def _first_position(self, one: _Partition) -> int:
+        for topic in self._client.topics(one.topic, schemas=False):
+            if topic.name == one.topic:
+                return max(topic.low, topic.groups.get(self._group(one), 0))
+        return 0
+
+    def _group(self, one: _Partition) -> str:
+        _, group = split_partition(one.name)
+        groups = self.job.options.block_groups
+        return f"{self.job.consumer}#{group}" if groups > 1 else self.job.consumer
+
+    def _register(self, one: _Partition) -> None:
+        """Let retention know who reads, from the first moment, so that nothing goes unread."""
+        self._to_commit.setdefault(self._group(one), {}).setdefault(one.topic, 0)
+        if self.job.wanted != ():
+            self._client.commit(self.job.merger, {one.topic: 0})
+        if self.job.is_gathered:
+            topic = partial_topic(self.job.name, one.name)
+            self._client.append(topic, [], options=self._options)
+            self._client.commit(self.job.merger, {topic: 0})
+
+    def position(self, partition: str) -> int:
+        """Return the offset of the next frame of a partition to be analysed."""
+        return self._find(partition).position
+
+    def close(self, partition: str) -> None:
+        """Let go of a partition; it may be taken up again, here or elsewhere."""
+        self._open.pop(partition, None)
+        if self._done.pop(partition, None) is None:
+            self._runner.forget(split_partition(partition)[0])
+
+    def _find(self, partition: str) -> _Partition:
+        found = self._open.get(partition) or self._done.get(partition)
+        if found is None:
+            raise StagingError(f"The partition {partition!r} is not served by {self.worker}.")
+        return found
+
+    def end(self) -> None:
+        """Let go of everything; more than once does no harm."""
+        self._open.clear()
+        self._done.clear()
+        if self._mine:
+            self._raw.close()
+
+    # ------------------------------------------------------------------ state
+
+    def dirty(self, partition: str) -> int:
+        """Return the bytes of frames, at least 1 for any news, since a partition was saved."""
+        return self._find(partition).dirty
+
+    def save(self, partition: str) -> bytes | None:
+        """Return position and operators' states as they are now.
+
+        None while something that follows from them could not be stored yet, because what workers
+        hand on fills its topic: what was saved before still holds.
+        """
+        one = self._find(partition)
+        if one.pending is not None:
+            return None
+        one.dirty = 0
+        state: dict[str, Any] = {
+            "version": _VERSION,
+            "position": one.position,
+            **{name: getattr(one, name) for name in _COUNTS},
+        }
+        if not one.finished:
+            keyed = self._runner.save_keyed(one.simulation)
+            state["keyed"] = np.frombuffer(keyed, np.uint8)
+        return encode_state(state)
+
+    def _restore(self, one: _Partition, saved: bytes) -> None:
+        state = decode_state(saved)
+        if state.get("version") != _VERSION:
+            raise ProtocolError(
+                f"The saved state of {one.name!r} is not of version {_VERSION}; it was written by "
+                "another release. Use that release, or begin anew without the saved state."
+            )
+        try:
+            one.position = int(state["position"])
+            for name in _COUNTS:
+                setattr(one, name, state[name])
+        except KeyError as error:
+            raise ProtocolError(f"The saved state of {one.name!r} lacks {error}.") from error
+        if "keyed" in state:
+            self._runner.restore_keyed(one.simulation, state["keyed"].data)
+
+    def commit(self, positions: Mapping[str, int]) -> None:
+        """Note what a completed checkpoint holds; staging is told with the next fetch.
+
+        Parameters
+        ----------
+        positions
+            Partition to position.
+        """
+        for partition, position in positions.items():
+            one = self._open.get(partition) or self._done.get(partition)
+            if one is not None:
+                self._to_commit.setdefault(self._group(one), {})[one.topic] = position
+
+    def _flush_commits(self) -> None:
+        for group, positions in self._to_commit.items():
+            if positions:
+                self._client.commit(group, positions)
+        self._to_commit.clear()
+
+    # ----------------------------------------------------------------- frames
+
+    def pump(
+        self, partitions: Collection[str] | None = None, *, wait: float, budget: float
+    ) -> list[PartitionReport]:
+        """Analyse what has come, and report on the partitions that got further.
+
+        Parameters
+        ----------
+        partitions
+            Which; all that are open, if left out.
+        wait
+            Seconds to wait if there is nothing.
+        budget
+            Seconds after which to return though there is more.
+
+        Raises
+        ------
+        OperatorFailed, PipelineError
+            If an operator fails; the job cannot go on.
+        ConnectionLost
+            If the stager went away and did not come back in time.
+        """
+        deadline = time.monotonic() + budget
+        touched: dict[str, None] = {}
+        while True:
+            chosen = [
+                one
+                for name, one in list(self._open.items())
+                if partitions is None or name in partitions
+            ]
+            ready = [one for one in chosen if self._settle(one)]
+            came = 0
+            if ready and ready[0].share is not None:
+                came = self._pump_shares(ready, touched, 0.0 if touched else wait)
+            elif ready:
+                came = self._pump_frames(ready, touched, 0.0 if touched else wait, deadline)
+            if self._to_commit:
+                self._flush_commits()
+            if not ready and not touched and wait:
+                # Nobody may go on until the coordinator has caught up, or there is nothing yet.
+                time.sleep(min(wait, 0.005))
+            if not came or time.monotonic() >= deadline:
+                break
+        return [self._find(name).report(self._runner.seconds, self.worker) for name in touched]
+
+    def reports(self) -> list[PartitionReport]:
+        """Report on all partitions; for a coordinator that may have missed some."""
+        return [
+            one.report(self._runner.seconds, self.worker)
+            for one in (*self._open.values(), *self._done.values())
+        ]
+
+    def _pump_frames(
+        self, chosen: list[_Partition], touched: dict[str, None], wait: float, deadline: float
+    ) -> int:
+        by_topic = {one.topic: one for one in chosen}
+        fetched = self._client.fetch(
+            {one.topic: one.position for one in chosen},
+            group=self.job.consumer,
+            commit=self._to_commit.pop(self.job.consumer, None),
+            max_frames=self._portions.frames,
+            max_bytes=self.job.options.max_bytes,
+            # A fetch that may not wait refuses topics that do not exist yet.
+            wait=max(wait, 0.001),
+        )
+        came = 0
+        with fetched:
+            for gap in fetched.gaps:
+                self._miss(by_topic[gap.topic], gap.first, gap.stop)
+                touched[by_topic[gap.topic].name] = None
+            for batch, put in self._portions.cut(fetched):
+                one = by_topic[FRAMES + batch.simulation]
+                if one.pending is not None or (came and time.monotonic() > deadline):
+                    # The rest of this stream comes again.
+                    continue
+                if batch.first != one.position:
+                    continue
+                began = time.monotonic()
+                self._analyse(one, batch, put)
+                self._portions.adapt(len(batch), time.monotonic() - began)
+                came += len(batch)
+                touched[one.name] = None
+        for topic in fetched.finished:
+            one = by_topic[topic]
+            if one.position == fetched.positions[topic] and self._settle(one):
+                self._end_stream(one)
+                touched[one.name] = None
+                came += 1
+        for name in touched:
+            # Those that were served go to the end of the queue.
+            if name in self._open:
+                self._open[name] = self._open.pop(name)
+        return came
+
+    def _pump_shares(self, chosen: list[_Partition], touched: dict[str, None], wait: float) -> int:
+        came = 0
+        for one in chosen:
+            assert one.share is not None
+            options = self.job.options
+            group = self._group(one)
+            with one.share.fetch(
+                self._client,
+                one.position,
+                max_bytes=options.max_bytes,
+                wait=max(0.001, wait / len(chosen)),
+                group=group,
+                commit=self._to_commit.pop(group, None),
+            ) as fetched:
+                for first, stop in fetched.gaps:
+                    self._miss(one, first, stop)
+                    touched[one.name] = None
+                for outcome, put in one.share.analyse(fetched):
+                    self._finish_batch(one, outcome, put, fetched.nbytes)
+                    came += 1
+                    touched[one.name] = None
+                    if one.pending is not None:
+                        break
+                ended = fetched.finished and one.position == fetched.position
+            if ended and self._settle(one):
+                self._end_stream(one)
+                touched[one.name] = None
+        return came
+
+    def advance(
+        self, partition: str, stop: int, *, end: bool = False, patience: float = 10.0
+    ) -> PartitionReport:
+        """Analyse a partition up to an offset exactly.
+
+        Parameters
+        ----------
+        partition
+            Which one; open.
+        stop
+            Offset after the last frame.
+        end
+            The stream ends there; its operators are told.
+        patience
+            Seconds without progress after which `StagingError` is raised.
+
+        Raises
+        ------
+        OperatorFailed, PipelineError
+            If an operator fails.
+        StagingError
+            If the frames do not come, or cannot be handed on.
+        """
+        one = self._find(partition)
+        last = time.monotonic()
+        while one.position < stop or one.pending is not None:
+            before = one.position
+            if self._settle(one):
+                self._advance_once(one, stop)
+            now = time.monotonic()
+            if one.position > before or (one.pending is None and one.position >= stop):
+                last = now
+            elif now - last > patience:
+                why = (
+                    "what it handed on is not taken by the coordinator"
+                    if one.pending is not None
+                    else "staging does not bring them"
+                )
+                raise StagingError(
+                    f"Waited {patience:.0f} s for the frames {one.position} to {stop - 1} of "
+                    f"{one.simulation!r}: {why}."
+                )
+            elif one.pending is not None:
+                time.sleep(0.005)
+        if end and not one.finished:
+            self._end_stream(one)
+        if self._to_commit:
+            self._flush_commits()
+        return one.report(self._runner.seconds, self.worker)
+
+    def _advance_once(self, one: _Partition, stop: int) -> None:
+        if one.share is not None:
+            with one.share.fetch(
+                self._client, one.position, max_bytes=self.job.options.max_bytes, wait=0.25,
+                stop=stop,
+            ) as shared:  # fmt: skip
+                for first, upto in shared.gaps:
+                    self._miss(one, first, min(upto, stop))
+                for outcome, put in one.share.analyse(shared):
+                    self._finish_batch(one, outcome, put, shared.nbytes)
+                    if one.pending is not None:
+                        return
+            return
+        frames = min(self._portions.frames, stop - one.position)
+        with self._client.fetch(
+            {one.topic: one.position},
+            max_frames=frames,
+            max_bytes=self.job.options.max_bytes,
+            wait=0.25,
+        ) as fetched:
+            for gap in fetched.gaps:
+                self._miss(one, gap.first, min(gap.stop, stop))
+            for piece, put in self._portions.cut(fetched):
+                if one.pending is not None or piece.first >= stop or piece.first < one.position:
+                    continue
+                batch = piece if piece.stop <= stop else piece.take(slice(0, stop - piece.first))
+                began = time.monotonic()
+                self._analyse(one, batch, put)
+                self._portions.adapt(len(batch), time.monotonic() - began)
+
+    # ---------------------------------------------------------------- one turn
+
+    def _miss(self, one: _Partition, first: int, stop: int) -> None:
+        one.missed += max(0, stop - first)
+        one.position = max(one.position, stop)
+        one.dirty += 1
+        event = Event(
+            "gap",
+            f"{stop - first} frames of {one.simulation!r} were released before they were analysed, "
+            f"between the offsets {first} and {stop - 1}.",
+            simulation=one.simulation,
+            source=self.job.name,
+            level="warning",
+            stamp=time.time(),
+            data={"count": stop - first, "first": first, "stop": stop},
+        )
+        writer, span = f"{self.job.name}/{one.name}/gaps", (first, stop)
+        append_items(self._client, "events", writer, span, [(stop - 1, _encode(event))])
+
+    def _analyse(self, one: _Partition, batch: FrameBatch, put: float) -> None:
+        outcome = self._runner.process(batch)
+        one.step, one.time = int(batch.steps[-1]), float(batch.times[-1])
+        self._finish_batch(one, outcome, put, batch.nbytes)
+
+    def _finish_batch(self, one: _Partition, outcome: Outcome, put: float, size: int) -> None:
+        one.position = outcome.stop
+        one.dirty += size + 1
+        one.frames += outcome.stop - outcome.first
+        one.batches += 1
+        one.quarantined += outcome.quarantined
+        one.put = put
+        if outcome.batch is not None and one.share is not None:
+            one.step, one.time = int(outcome.batch.steps[-1]), float(outcome.batch.times[-1])
+        self._store(one, lambda: self._publish(one, outcome, put))
+
+    def _store(self, one: _Partition, store: Callable[[], None]) -> None:
+        try:
+            store()
+            one.pending = None
+            one.stamp = time.time()
+        except StreamFull:
+            one.pending = store
+
+    def _settle(self, one: _Partition) -> bool:
+        """Store what could not be stored before; false if it still cannot."""
+        if one.pending is not None:
+            self._store(one, one.pending)
+        return one.pending is None
+
+    def _publish(self, one: _Partition, outcome: Outcome, put: float) -> None:
+        job = self.job
+        name, span = job.name, (outcome.first, outcome.stop)
+        writer = f"{name}/{one.name}"
+        first = outcome.first
+        if job.is_gathered or outcome.commands or _tells_target(outcome):
+            first, _ = append_new(
+                self._client,
+                partial_topic(name, one.name),
+                writer,
+                span,
+                lambda first: self._encode_partial(outcome, first, put),
+                self._options,
+            )
+        if outcome.events:
+            now = time.time()
+            events = [msgspec.structs.replace(event, stamp=now) for event in outcome.events]
+            items = [(outcome.stop - 1, _encode(event)) for event in events]
+            append_items(self._client, "events", f"{writer}/worker", span, items)
+        if not job.is_gathered:
+            encode = encode_results(name, outcome.results, outcome.stop)
+            topic = f"results/{name}/{one.simulation}"
+            first, _ = append_new(self._client, topic, writer, span, encode)
+        one.replayed += first - outcome.first
+
+    def _encode_partial(self, outcome: Outcome, first: int, put: float) -> list[bytes | bytearray]:
+        job = self.job
+        commands = [n for n in outcome.commands if n.offset >= first]
+        is_target = _tells_target(outcome)
+        if not job.is_gathered and not commands and not is_target:
+            return []
+        left = outcome.batch if job.is_gathered else None
+        if left is not None:
+            # What the stream itself has lies in staging, for whoever needs it.
+            rows = left if first <= left.first else left.take(left.offsets >= first)
+            left = rows.select([name for name in rows.columns if name in outcome.added])
+        else:
+            left = FrameBatch.from_arrays(outcome.simulation, {})
+        return [
+            encode_partial(
+                left,
+                first=first,
+                stop=outcome.stop,
+                put=put,
+                quarantined=outcome.quarantined,
+                variables=outcome.variables,
+                commands=commands,
+                is_target=is_target,
+            )
+        ]
+
+    def _end_stream(self, one: _Partition) -> None:
+        outcome = self._runner.finish_simulation(one.simulation, one.position)
+        self._open.pop(one.name, None)
+        self._done[one.name] = one
+        one.finished = True
+        one.dirty += 1
+        self._store(one, lambda: self._publish_end(one, outcome))
+
+    def _publish_end(self, one: _Partition, outcome: Outcome) -> None:
+        job = self.job
+        writer, span = f"{job.name}/{one.name}/end", (outcome.first, outcome.stop)
+        if job.is_gathered or outcome.commands:
+            append_new(
+                self._client,
+                partial_topic(job.name, one.name),
+                writer,
+                span,
+                lambda first: [encode_end(one.simulation, first, outcome.commands)],
+                self._options,
+            )
+        if outcome.events:
+            now = time.time()
+            events = [msgspec.structs.replace(event, stamp=now) for event in outcome.events]
+            items = [(outcome.first, _encode(event)) for event in events]
+            append_items(self._client, "events", f"{writer}/worker", span, items)
