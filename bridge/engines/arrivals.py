@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections import deque
 from collections.abc import Iterable, Mapping
 
@@ -75,8 +76,11 @@ class Arrivals:
             self._simulations[partial.simulation] = None
 
     def items(self) -> list[Item]:
-        """Return everything that can be taken now, the simulations taking turns; it stays here."""
-        by_simulation = [self._all(name) for name in self._simulations]
+        """Return everything that can be taken now, the simulations taking turns.
+
+        It stays here, and of what groups of blocks handed on only the ranges are right.
+        """
+        by_simulation = [self._all(name, join=False) for name in self._simulations]
         out = []
         longest = max(map(len, by_simulation), default=0)
         for i in range(longest):
@@ -104,7 +108,7 @@ class Arrivals:
         names = partition_names(simulation, self._groups)
         return [partial_topic(self._pipeline, name) for name in names]
 
-    def _all(self, simulation: str, limit: int = 1 << 30) -> list[Item]:
+    def _all(self, simulation: str, limit: int = 1 << 30, *, join: bool = True) -> list[Item]:
         topics = self._topics(simulation)
         if self._groups == 1:
             queue = self._waiting.get(topics[0], ())
@@ -114,9 +118,9 @@ class Arrivals:
                 if len(out) == limit:
                     break
             return out
-        return self._join(topics, limit)
+        return self._join(topics, limit, join=join)
 
-    def _join(self, topics: list[str], limit: int) -> list[Item]:
+    def _join(self, topics: list[str], limit: int, *, join: bool) -> list[Item]:
         """Join what all groups handed on; what one group missed is missed altogether."""
         queues = [list(self._waiting.get(topic, ())) for topic in topics]
         at = [0] * len(topics)
@@ -130,12 +134,13 @@ class Arrivals:
                     at[n] += 1
                 continue
             records = {topic: head[0] + 1 for topic, head in zip(topics, heads, strict=True)}
-            out.append(Item(self._combine([head[2] for head in heads]), records))
+            partials = [head[2] for head in heads]
+            out.append(Item(self._combine(partials) if join else partials[0], records))
             at = [i + 1 for i in at]
         return out
 
     def _combine(self, partials: list[Partial]) -> Partial:
-        joined = partials[0]
+        joined = copy.copy(partials[0])
         joined.commands = [command for partial in partials for command in partial.commands]
         joined.put = max(partial.put for partial in partials)
         joined.is_target = any(partial.is_target for partial in partials)

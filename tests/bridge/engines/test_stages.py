@@ -251,7 +251,7 @@ def test_a_target_ends_the_job_when_all_have_answered(
 def test_an_operator_that_fails_is_named(stager: Stager, host: Callable[..., Host]) -> None:
     play(stager.address, make_streams())
     pipeline = Pipeline("test", [("norm", Norm()), ("fail", Failing((30,)))])
-    with pytest.raises(OperatorFailed, match="'fail'.*not to my taste"):
+    with pytest.raises(OperatorFailed, match=r"'fail'.*not to my taste"):
         host(pipeline).run()
 
 
