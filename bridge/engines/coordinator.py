@@ -7,8 +7,7 @@ coordinator which is started again does the same once more, to the same effect.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -22,14 +21,15 @@ from bridge.engines.outcome import Outcome
 from bridge.engines.partials import PARTIALS, PartitionReport
 from bridge.engines.patience import PatientClient
 from bridge.engines.progress import STATUS, Progress
-from bridge.engines.protocol import EngineStatistics, SimulationProgress, Unguarded
+from bridge.engines.protocol import EngineState, EngineStatistics, Unguarded
 from bridge.engines.publisher import Publisher
 from bridge.engines.rounds import Rounds
 from bridge.engines.runner import SCOPES, Runner
 from bridge.engines.stopping import Stops
 from bridge.engines.turns import Turn
+from bridge.engines.variables import with_variables
+from bridge.engines.workers import Workers
 from bridge.errors import NobodyListening, ProtocolError, StagingError
-from bridge.frames import FrameBatch
 from bridge.staging.spread import ClientLike
 
 __all__ = ["Coordinator"]
@@ -85,7 +85,7 @@ class Coordinator:
         self._stops = Stops()
         self._arrivals = Arrivals(job)
         self._rounds = Rounds(self._client, job.name, job.merger)
-        self._reports: dict[str, PartitionReport] = {}
+        self._workers = Workers(self._publisher.tell, None if job.is_gathered else self._progress)
         self._positions: dict[str, int] = {}
         self._taken: dict[str, int] = {}
         self._finished: set[str] = set()
@@ -94,7 +94,6 @@ class Coordinator:
         self._round = self._rounds.begin
         self._at = 0
         self._turns: list[Turn] | None = None
-        self._seconds: dict[str, dict[str, float]] = {}
         self._next_status = 0.0
         self._heard = time.monotonic()
         self._streams_over = False
@@ -210,48 +209,13 @@ class Coordinator:
 
     def hear(self, report: PartitionReport) -> None:
         """Take note of how a worker is getting on."""
-        before = self._reports.get(report.partition)
-        if before is not None and report.stamp < before.stamp:
+        if not self._workers.hear(report):
             return
-        self._reports[report.partition] = report
-        self._seconds[report.worker] = report.seconds
-        if before is None or report.position > before.position:
-            self._heard = time.monotonic()
-        if before is not None and before.worker != report.worker and before.worker:
-            self._tell_moved(before, report)
-        name, _ = split_partition(report.partition)
+        self._heard = time.monotonic()
         if not self.job.is_gathered:
-            self._adopt(name, before, report)
-            if report.finished:
-                self._finished.add(name)
-            else:
-                self._finished.discard(name)
-
-    def _adopt(self, name: str, before: PartitionReport | None, report: PartitionReport) -> None:
-        news = before is None or report.stamp > before.stamp
-        self._positions[name] = report.position
-        self._progress.adopt(
-            name,
-            SimulationProgress(
-                report.position, 0, report.step, report.time, report.frames, report.quarantined,
-                report.missed, report.finished,
-            ),
-            batches=report.batches - (0 if before is None else before.batches),
-            replayed=report.replayed - (0 if before is None else before.replayed),
-            latency=report.stamp - report.put if news and report.put and report.stamp else None,
-        )  # fmt: skip
-
-    def _tell_moved(self, before: PartitionReport, now: PartitionReport) -> None:
-        pause = max(0.0, time.time() - before.stamp) if before.stamp else 0.0
-        self._publisher.tell(
-            Event(
-                "worker_changed",
-                f"The partition {now.partition!r} is served by {now.worker}, no more by "
-                f"{before.worker}; it rested for {pause:.1f} s.",
-                simulation=split_partition(now.partition)[0],
-                data={"downtime": round(pause, 3), "position": now.position},
-            )
-        )
+            name, _ = split_partition(report.partition)
+            self._positions[name] = report.position
+            (self._finished.add if report.finished else self._finished.discard)(name)
 
     # ----------------------------------------------------------------- rounds
 
@@ -433,23 +397,21 @@ class Coordinator:
     def _analyse(self, item: Item) -> Outcome:
         partial = item.partial
         span = (partial.first, partial.stop)
-        with self._with_variables(partial.batch, partial.variables) as batch:
+        wanted = self.job.wanted
+        names = [n for n in partial.variables if wanted is None or n in wanted]
+        with with_variables(self._client, partial.batch, names) as batch:
             outcome = self._runner.process(
                 batch, self._known, span=span, variables=partial.variables
             )
-            if outcome.results is not None:
-                # Views of what is released when this returns.
-                self._keep(outcome)
             outcome.batch = None
+            if outcome.results is not None:
+                # Views of what is released now.
+                outcome.results = outcome.results.copy()
             return outcome
-
-    def _keep(self, outcome: Outcome) -> None:
-        assert outcome.results is not None
-        outcome.results = outcome.results.copy()
 
     def _count(self, item: Item, outcome: Outcome, *, replayed: bool) -> None:
         partial = item.partial
-        report = self._reports.get(partial.simulation)
+        report = self._workers.last(partial.simulation)
         last = None
         if len(partial.batch):
             last = (int(partial.batch.steps[-1]), float(partial.batch.times[-1]))
@@ -468,51 +430,6 @@ class Coordinator:
             put=partial.put,
             replayed=replayed,
         )
-
-    @contextmanager
-    def _with_variables(
-        self, batch: FrameBatch, variables: tuple[str, ...]
-    ) -> Iterator[FrameBatch]:
-        """Give a batch with those of the stream's own variables that operators may read."""
-        wanted = self.job.wanted
-        names = [
-            name
-            for name in variables
-            if name not in batch.columns and (wanted is None or name in wanted)
-        ]
-        if not names or not len(batch):
-            yield batch
-            return
-        topic = FRAMES + batch.simulation
-        position, parts = batch.first, []
-        fetched = None
-        try:
-            while position < batch.stop:
-                if fetched is not None:
-                    parts = [part.copy() for part in parts]
-                    fetched.release()
-                fetched = self._client.fetch(
-                    {topic: position}, max_frames=batch.stop - position, wait=_WAIT
-                )
-                parts += [
-                    part.select(names).take(slice(0, batch.stop - part.first))
-                    for part in fetched.batches
-                    if part.first < batch.stop
-                ]
-                after = fetched.positions.get(topic, position)
-                if after == position or fetched.gaps:
-                    raise StagingError(
-                        f"The frames {position} to {batch.stop - 1} of {batch.simulation!r}, which "
-                        "global operators read, are not there any more. Begin anew."
-                    )
-                position = after
-            whole = FrameBatch.concatenate(parts)
-            if len(whole) != len(batch):
-                whole = whole.take(np.searchsorted(whole.offsets, batch.offsets))
-            yield batch.with_columns({**{n: whole[n] for n in names}})
-        finally:
-            if fetched is not None:
-                fetched.release()
 
     def _end_stream(self, name: str, item: Item) -> None:
         position = item.partial.first
@@ -586,10 +503,7 @@ class Coordinator:
 
     def statistics(self) -> EngineStatistics:
         """Return what was done so far."""
-        seconds = dict(self._runner.seconds)
-        for worker in self._seconds.values():
-            for name, value in worker.items():
-                seconds[name] = seconds.get(name, 0.0) + value
+        seconds = {**self._runner.seconds, **self._workers.seconds()}
         return self._progress.statistics(seconds, self._publisher.verdicts, self._publisher.events)
 
     def tell(self, event: Event) -> None:
@@ -618,7 +532,7 @@ class Coordinator:
         self._progress.state = "failed"
         self._status()
 
-    def _close(self, state: Any) -> EngineStatistics:
+    def _close(self, state: EngineState) -> EngineStatistics:
         self._progress.state = state
         self._status()
         return self.statistics()

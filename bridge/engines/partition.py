@@ -12,90 +12,25 @@ import os
 import socket
 import time
 from collections.abc import Callable, Collection, Mapping
-from typing import Any
 
-import msgspec
-import numpy as np
-
-from bridge.codec import decode_state, encode_state
-from bridge.commands import Event
+from bridge.engines.handing import Hand
 from bridge.engines.job import Job, split_partition
 from bridge.engines.outcome import Outcome
-from bridge.engines.partials import (
-    PartitionReport,
-    encode_end,
-    encode_partial,
-    partial_topic,
-)
+from bridge.engines.partials import PartitionReport
+from bridge.engines.partition_state import Partition
 from bridge.engines.patience import PatientClient
 from bridge.engines.portions import Portions
-from bridge.engines.publisher import append_items, append_new, encode_results
 from bridge.engines.runner import Runner
 from bridge.engines.shares import Share
-from bridge.errors import ProtocolError, StagingError, StreamFull
+from bridge.errors import StagingError, StreamFull
 from bridge.frames import FrameBatch
-from bridge.staging.messages import StreamOptions, TopicStatus
+from bridge.staging.messages import TopicStatus
 from bridge.staging.spread import ClientLike
 
 __all__ = ["FRAMES", "PartitionStage"]
 
 FRAMES = "frames/"
-_VERSION = 1
 _LOOK = 1.0  # seconds between two looks at which streams there are
-
-_encode = msgspec.msgpack.Encoder().encode
-
-
-def _tells_target(outcome: Outcome) -> bool:
-    return any(event.kind == "target_reached" for event in outcome.events)
-
-
-class _Partition:
-    """One partition, as this worker knows it."""
-
-    __slots__ = (
-        "batches",
-        "dirty",
-        "finished",
-        "frames",
-        "missed",
-        "name",
-        "pending",
-        "position",
-        "put",
-        "quarantined",
-        "replayed",
-        "share",
-        "simulation",
-        "stamp",
-        "step",
-        "time",
-        "topic",
-    )
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.simulation, _ = split_partition(name)
-        self.topic = FRAMES + self.simulation
-        self.share: Share | None = None
-        self.position = 0
-        self.step, self.time = -1, 0.0
-        self.frames = self.batches = self.quarantined = self.missed = self.replayed = 0
-        self.finished = False
-        self.put = self.stamp = 0.0
-        # Bytes of frames since it was saved, and what still has to be stored.
-        self.dirty = 0
-        self.pending: Callable[[], None] | None = None
-
-    def report(self, seconds: Mapping[str, float], worker: str) -> PartitionReport:
-        return PartitionReport(
-            self.name, self.position, self.step, self.time, self.frames, self.batches,
-            self.quarantined, self.missed, self.replayed, self.finished and self.pending is None,
-            dict(seconds), worker, self.put, self.stamp,
-        )  # fmt: skip
-
-
-_COUNTS = ("step", "time", "frames", "batches", "quarantined", "missed", "replayed", "finished")
 
 
 class PartitionStage:
@@ -130,12 +65,12 @@ class PartitionStage:
             on_error=job.options.on_error,
         )
         self._portions = Portions(job.options.max_frames, job.options.batch_seconds)
-        self._open: dict[str, _Partition] = {}
-        self._done: dict[str, _Partition] = {}
+        self._open: dict[str, Partition] = {}
+        self._done: dict[str, Partition] = {}
         self._to_commit: dict[str, dict[str, int]] = {}
         self._streams: dict[str, TopicStatus] = {}
         self._looked = 0.0
-        self._options = StreamOptions(capacity=job.options.partial_bytes, keep=1 << 20)
+        self._hand = Hand(self._client, job)
 
     # ------------------------------------------------------------- partitions
 
@@ -166,7 +101,7 @@ class PartitionStage:
         committed = stream.groups.get(self.job.consumer, -1)
         return stream.finished and stream.end > 0 and committed >= stream.end
 
-    def _revive(self, one: _Partition) -> None:
+    def _revive(self, one: Partition) -> None:
         """Go on with a stream that had ended: its simulation came back."""
         del self._done[one.name]
         one.finished = False
@@ -196,12 +131,14 @@ class PartitionStage:
             If it is damaged.
         """
         self.close(partition)
-        one = _Partition(partition)
+        one = Partition(partition)
         simulation, group = split_partition(partition)
         if self.job.options.block_groups > 1:
             one.share = Share(self.job, simulation, group)
         if saved is not None:
-            self._restore(one, saved)
+            keyed = one.restore(saved)
+            if keyed is not None:
+                self._runner.restore_keyed(simulation, keyed)
         else:
             one.position = self._first_position(one)
         (self._done if one.finished else self._open)[partition] = one
@@ -209,26 +146,24 @@ class PartitionStage:
             self._register(one)
         return one.position
 
-    def _first_position(self, one: _Partition) -> int:
+    def _first_position(self, one: Partition) -> int:
         for topic in self._client.topics(one.topic, schemas=False):
             if topic.name == one.topic:
                 return max(topic.low, topic.groups.get(self._group(one), 0))
         return 0
 
-    def _group(self, one: _Partition) -> str:
+    def _group(self, one: Partition) -> str:
         _, group = split_partition(one.name)
         groups = self.job.options.block_groups
         return f"{self.job.consumer}#{group}" if groups > 1 else self.job.consumer
 
-    def _register(self, one: _Partition) -> None:
+    def _register(self, one: Partition) -> None:
         """Let retention know who reads, from the first moment, so that nothing goes unread."""
         self._to_commit.setdefault(self._group(one), {}).setdefault(one.topic, 0)
         if self.job.wanted != ():
             self._client.commit(self.job.merger, {one.topic: 0})
         if self.job.is_gathered:
-            topic = partial_topic(self.job.name, one.name)
-            self._client.append(topic, [], options=self._options)
-            self._client.commit(self.job.merger, {topic: 0})
+            self._hand.begin(one.name)
 
     def position(self, partition: str) -> int:
         """Return the offset of the next frame of a partition to be analysed."""
@@ -240,7 +175,7 @@ class PartitionStage:
         if self._done.pop(partition, None) is None:
             self._runner.forget(split_partition(partition)[0])
 
-    def _find(self, partition: str) -> _Partition:
+    def _find(self, partition: str) -> Partition:
         found = self._open.get(partition) or self._done.get(partition)
         if found is None:
             raise StagingError(f"The partition {partition!r} is not served by {self.worker}.")
@@ -268,32 +203,8 @@ class PartitionStage:
         one = self._find(partition)
         if one.pending is not None:
             return None
-        one.dirty = 0
-        state: dict[str, Any] = {
-            "version": _VERSION,
-            "position": one.position,
-            **{name: getattr(one, name) for name in _COUNTS},
-        }
-        if not one.finished:
-            keyed = self._runner.save_keyed(one.simulation)
-            state["keyed"] = np.frombuffer(keyed, np.uint8)
-        return encode_state(state)
-
-    def _restore(self, one: _Partition, saved: bytes) -> None:
-        state = decode_state(saved)
-        if state.get("version") != _VERSION:
-            raise ProtocolError(
-                f"The saved state of {one.name!r} is not of version {_VERSION}; it was written by "
-                "another release. Use that release, or begin anew without the saved state."
-            )
-        try:
-            one.position = int(state["position"])
-            for name in _COUNTS:
-                setattr(one, name, state[name])
-        except KeyError as error:
-            raise ProtocolError(f"The saved state of {one.name!r} lacks {error}.") from error
-        if "keyed" in state:
-            self._runner.restore_keyed(one.simulation, state["keyed"].data)
+        keyed = b"" if one.finished else self._runner.save_keyed(one.simulation)
+        return one.save(keyed)
 
     def commit(self, positions: Mapping[str, int]) -> None:
         """Note what a completed checkpoint holds; staging is told with the next fetch.
@@ -368,7 +279,7 @@ class PartitionStage:
         ]
 
     def _pump_frames(
-        self, chosen: list[_Partition], touched: dict[str, None], wait: float, deadline: float
+        self, chosen: list[Partition], touched: dict[str, None], wait: float, deadline: float
     ) -> int:
         by_topic = {one.topic: one for one in chosen}
         fetched = self._client.fetch(
@@ -409,7 +320,7 @@ class PartitionStage:
                 self._open[name] = self._open.pop(name)
         return came
 
-    def _pump_shares(self, chosen: list[_Partition], touched: dict[str, None], wait: float) -> int:
+    def _pump_shares(self, chosen: list[Partition], touched: dict[str, None], wait: float) -> int:
         came = 0
         for one in chosen:
             assert one.share is not None
@@ -488,7 +399,7 @@ class PartitionStage:
             self._flush_commits()
         return one.report(self._runner.seconds, self.worker)
 
-    def _advance_once(self, one: _Partition, stop: int) -> None:
+    def _advance_once(self, one: Partition, stop: int) -> None:
         if one.share is not None:
             with one.share.fetch(
                 self._client, one.position, max_bytes=self.job.options.max_bytes, wait=0.25,
@@ -520,29 +431,18 @@ class PartitionStage:
 
     # ---------------------------------------------------------------- one turn
 
-    def _miss(self, one: _Partition, first: int, stop: int) -> None:
+    def _miss(self, one: Partition, first: int, stop: int) -> None:
         one.missed += max(0, stop - first)
         one.position = max(one.position, stop)
         one.dirty += 1
-        event = Event(
-            "gap",
-            f"{stop - first} frames of {one.simulation!r} were released before they were analysed, "
-            f"between the offsets {first} and {stop - 1}.",
-            simulation=one.simulation,
-            source=self.job.name,
-            level="warning",
-            stamp=time.time(),
-            data={"count": stop - first, "first": first, "stop": stop},
-        )
-        writer, span = f"{self.job.name}/{one.name}/gaps", (first, stop)
-        append_items(self._client, "events", writer, span, [(stop - 1, _encode(event))])
+        self._hand.gap(one.name, one.simulation, first, stop)
 
-    def _analyse(self, one: _Partition, batch: FrameBatch, put: float) -> None:
+    def _analyse(self, one: Partition, batch: FrameBatch, put: float) -> None:
         outcome = self._runner.process(batch)
         one.step, one.time = int(batch.steps[-1]), float(batch.times[-1])
         self._finish_batch(one, outcome, put, batch.nbytes)
 
-    def _finish_batch(self, one: _Partition, outcome: Outcome, put: float, size: int) -> None:
+    def _finish_batch(self, one: Partition, outcome: Outcome, put: float, size: int) -> None:
         one.position = outcome.stop
         one.dirty += size + 1
         one.frames += outcome.stop - outcome.first
@@ -553,7 +453,7 @@ class PartitionStage:
             one.step, one.time = int(outcome.batch.steps[-1]), float(outcome.batch.times[-1])
         self._store(one, lambda: self._publish(one, outcome, put))
 
-    def _store(self, one: _Partition, store: Callable[[], None]) -> None:
+    def _store(self, one: Partition, store: Callable[[], None]) -> None:
         try:
             store()
             one.pending = None
@@ -561,85 +461,19 @@ class PartitionStage:
         except StreamFull:
             one.pending = store
 
-    def _settle(self, one: _Partition) -> bool:
+    def _settle(self, one: Partition) -> bool:
         """Store what could not be stored before; false if it still cannot."""
         if one.pending is not None:
             self._store(one, one.pending)
         return one.pending is None
 
-    def _publish(self, one: _Partition, outcome: Outcome, put: float) -> None:
-        job = self.job
-        name, span = job.name, (outcome.first, outcome.stop)
-        writer = f"{name}/{one.name}"
-        first = outcome.first
-        if job.is_gathered or outcome.commands or _tells_target(outcome):
-            first, _ = append_new(
-                self._client,
-                partial_topic(name, one.name),
-                writer,
-                span,
-                lambda first: self._encode_partial(outcome, first, put),
-                self._options,
-            )
-        if outcome.events:
-            now = time.time()
-            events = [msgspec.structs.replace(event, stamp=now) for event in outcome.events]
-            items = [(outcome.stop - 1, _encode(event)) for event in events]
-            append_items(self._client, "events", f"{writer}/worker", span, items)
-        if not job.is_gathered:
-            encode = encode_results(name, outcome.results, outcome.stop)
-            topic = f"results/{name}/{one.simulation}"
-            first, _ = append_new(self._client, topic, writer, span, encode)
-        one.replayed += first - outcome.first
+    def _publish(self, one: Partition, outcome: Outcome, put: float) -> None:
+        one.replayed += self._hand.on(one.name, outcome, put) - outcome.first
 
-    def _encode_partial(self, outcome: Outcome, first: int, put: float) -> list[bytes | bytearray]:
-        job = self.job
-        commands = [n for n in outcome.commands if n.offset >= first]
-        is_target = _tells_target(outcome)
-        if not job.is_gathered and not commands and not is_target:
-            return []
-        left = outcome.batch if job.is_gathered else None
-        if left is not None:
-            # What the stream itself has lies in staging, for whoever needs it.
-            rows = left if first <= left.first else left.take(left.offsets >= first)
-            left = rows.select([name for name in rows.columns if name in outcome.added])
-        else:
-            left = FrameBatch.from_arrays(outcome.simulation, {})
-        return [
-            encode_partial(
-                left,
-                first=first,
-                stop=outcome.stop,
-                put=put,
-                quarantined=outcome.quarantined,
-                variables=outcome.variables,
-                commands=commands,
-                is_target=is_target,
-            )
-        ]
-
-    def _end_stream(self, one: _Partition) -> None:
+    def _end_stream(self, one: Partition) -> None:
         outcome = self._runner.finish_simulation(one.simulation, one.position)
         self._open.pop(one.name, None)
         self._done[one.name] = one
         one.finished = True
         one.dirty += 1
-        self._store(one, lambda: self._publish_end(one, outcome))
-
-    def _publish_end(self, one: _Partition, outcome: Outcome) -> None:
-        job = self.job
-        writer, span = f"{job.name}/{one.name}/end", (outcome.first, outcome.stop)
-        if job.is_gathered or outcome.commands:
-            append_new(
-                self._client,
-                partial_topic(job.name, one.name),
-                writer,
-                span,
-                lambda first: [encode_end(one.simulation, first, outcome.commands)],
-                self._options,
-            )
-        if outcome.events:
-            now = time.time()
-            events = [msgspec.structs.replace(event, stamp=now) for event in outcome.events]
-            items = [(outcome.first, _encode(event)) for event in events]
-            append_items(self._client, "events", f"{writer}/worker", span, items)
+        self._store(one, lambda: self._hand.end(one.name, outcome))
