@@ -25,6 +25,7 @@
     │   └── CorruptSegment (OSError)          stored bytes do not match their checksum
     ├── PipelineError (RuntimeError)          a pipeline is ill-formed
     │   └── OperatorFailed                    an operator raised; its name and input are told
+    ├── EngineError (RuntimeError)            a stream engine or its cluster failed, or is away
     ├── SteeringError (RuntimeError)          a command that cannot be given
     │   └── CommandRefused                    outside the bounds, expired, or not allowed
     └── MemberFailed (RuntimeError)           a simulation process ended with an error

@@ -10,8 +10,8 @@ import msgspec
 from bridge.commands import Acknowledgement, FrameReference
 from bridge.errors import OffsetOutOfRange, StagingError, UnknownTopic
 from bridge.frames import Frame
-from bridge.staging.client import StagerClient
 from bridge.staging.producer import Producer
+from bridge.staging.spread import connect
 from sim_adapters.member import Connection
 
 __all__ = ["check_unused", "find_unfinished", "read_answered", "read_last_frame"]
@@ -23,9 +23,7 @@ def read_answered(address: str, simulation: str, *, keys: Any, timeout: float) -
     """Return the ids of all commands that the simulation has acknowledged so far."""
     topic = f"acks/{simulation}"
     ids: set[str] = set()
-    with StagerClient(
-        address, name=f"{simulation} (answered)", keys=keys, timeout=timeout
-    ) as client:
+    with connect(address, name=f"{simulation} (answered)", keys=keys, timeout=timeout) as client:
         for status in client.topics(topic, schemas=False):
             position = status.low if status.name == topic else status.end
             while position < status.end:
@@ -59,7 +57,7 @@ def find_unfinished(simulations: Sequence[str], connection: Connection) -> list[
 
 def _look(simulations: Sequence[str], connection: Connection) -> dict[str, tuple[int, bool]]:
     wanted = {f"frames/{name}": name for name in simulations}
-    with StagerClient(
+    with connect(
         connection.address,
         name=f"{simulations[0]} (look)",
         keys=connection.keys or None,

@@ -37,6 +37,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", type=Path, help="folder of the run")
     parser.add_argument("--seed", type=int, help="seed of all random numbers")
     parser.add_argument("--control", default="", metavar="NAME", help="carry out a control run")
+    parser.add_argument(
+        "--engine", choices=("local", "flink", "spark"), help="what runs the pipeline"
+    )
+    parser.add_argument("--cluster", metavar="ADDRESS", help="of a Flink or Spark cluster")
     parser.add_argument("--max-time", metavar='"10 ns"', help="limit on the total simulated time")
     parser.add_argument("--max-wall-time", metavar='"5 min"', help="limit on the duration")
     parser.add_argument("--no-plots", action="store_true", help="write the figures alone")
@@ -104,8 +108,8 @@ def _resume(arguments: argparse.Namespace) -> tuple[Plan, RunDirectory]:
     """Take up a run as it was begun; only limits may change."""
     if arguments.output is None:
         raise ConfigError("Name the folder of the run to resume with --output.")
-    if arguments.control or arguments.seed is not None:
-        raise ConfigError("A run that is resumed keeps its seed and its control.")
+    if arguments.control or arguments.seed is not None or arguments.engine is not None:
+        raise ConfigError("A run that is resumed keeps its seed, its control and its engine.")
     directory = RunDirectory(arguments.output)
     directory.prepare("resume")
     before = Plan.read(directory)
@@ -127,7 +131,12 @@ def _override(configuration: RunConfiguration, arguments: argparse.Namespace) ->
         if getattr(arguments, name) is not None
     }
     run = msgspec.structs.replace(configuration.run, **given)
-    return msgspec.structs.replace(configuration, run=run)
+    engine = dict(configuration.engine)
+    if arguments.engine is not None:
+        engine["kind"] = arguments.engine
+    if arguments.cluster is not None:
+        engine["cluster"] = arguments.cluster
+    return msgspec.structs.replace(configuration, run=run, engine=engine)
 
 
 def _output(plan: Plan, arguments: argparse.Namespace) -> Path:

@@ -37,6 +37,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--limit", default="4 GiB", help="bytes of all topics (%(default)s)")
     parser.add_argument("--capacity", default="256 MiB", help="bytes of a topic (%(default)s)")
+    parser.add_argument(
+        "--share",
+        default="1/1",
+        metavar="K/N",
+        help="which of how many stagers this is; streams are spread over them (%(default)s)",
+    )
     parser.add_argument("--keys", default="", help="folder made by headrace keys")
 
 
@@ -59,10 +65,18 @@ def _signals() -> Iterator[Callable[[], bool]]:
             signal.signal(number, handler)
 
 
+def _share(text: str) -> tuple[int, int]:
+    number, slash, count = text.partition("/")
+    if slash and number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count):
+        return int(number), int(count)
+    raise ConfigError(f"--share is {text!r}; write it as 2/3 for the second of three stagers.")
+
+
 def execute(arguments: argparse.Namespace) -> int:
     """Serve until a signal comes."""
     if arguments.durable and arguments.directory is None:
         raise ConfigError("--durable needs --directory, which says where to keep the topics.")
+    number, count = _share(arguments.share)
     keys, allowed = stager_keys(arguments.keys)
     stager = Stager(
         arguments.address,
@@ -85,11 +99,17 @@ def execute(arguments: argparse.Namespace) -> int:
         else:
             print(f"The stager listens at {stager.address}; Ctrl-C ends it.", flush=True)
         if arguments.run_directory is not None:
-            publish(arguments.run_directory, stager.address, public_key=keys.public if keys else "")
+            publish(
+                arguments.run_directory,
+                stager.address,
+                public_key=keys.public if keys else "",
+                number=number,
+                count=count,
+            )
         try:
             stager.serve(until=told_to_end)
         finally:
             if arguments.run_directory is not None:
-                withdraw(arguments.run_directory, stager.address)
+                withdraw(arguments.run_directory, stager.address, number=number)
     print("The stager has ended.", file=sys.stderr)
     return 0

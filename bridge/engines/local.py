@@ -22,7 +22,8 @@ from bridge.engines.saving import Saver
 from bridge.engines.stopping import Stops
 from bridge.errors import HeadraceError, NobodyListening, TransportError
 from bridge.pipeline import Pipeline
-from bridge.staging.client import Fetched, StagerClient
+from bridge.staging.client import Fetched
+from bridge.staging.spread import ClientLike
 
 __all__ = ["LocalEngine"]
 
@@ -69,7 +70,7 @@ class LocalEngine:
     def __init__(
         self,
         pipeline: Pipeline,
-        client: StagerClient,
+        client: ClientLike,
         *,
         group: str = "",
         guard: Guard | None = None,

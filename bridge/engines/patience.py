@@ -8,8 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import ParamSpec, TypeVar
 
 from bridge.errors import ConnectionLost, NobodyListening
-from bridge.staging.client import AppendResult, Fetched, StagerClient
+from bridge.staging.client import AppendResult, Fetched
 from bridge.staging.messages import StreamOptions, TopicStatus
+from bridge.staging.spread import ClientLike
 
 __all__ = ["PatientClient"]
 
@@ -33,7 +34,7 @@ class PatientClient:
         Asked between tries; true ends the waiting.
     """
 
-    def __init__(self, client: StagerClient, timeout: float, given_up: Callable[[], bool]) -> None:
+    def __init__(self, client: ClientLike, timeout: float, given_up: Callable[[], bool]) -> None:
         self._client = client
         self._timeout = timeout
         self._given_up = given_up

@@ -8,7 +8,7 @@ from typing import Any
 from bridge.codec import decode_batch
 from bridge.errors import UnknownTopic
 from bridge.frames import FrameBatch
-from bridge.staging.client import StagerClient
+from bridge.staging.spread import ClientLike
 
 __all__ = ["iterate_results", "read_results", "results_topic"]
 
@@ -19,7 +19,7 @@ def results_topic(pipeline: str, simulation: str) -> str:
 
 
 def iterate_results(
-    client: StagerClient, pipeline: str, simulation: str, *, start: int = 0
+    client: ClientLike, pipeline: str, simulation: str, *, start: int = 0
 ) -> Iterator[tuple[FrameBatch, dict[str, Any]]]:
     """Yield the records of results that staging holds, oldest first, without waiting for more.
 
@@ -52,7 +52,7 @@ def iterate_results(
         position = fetched.positions[topic]
 
 
-def read_results(client: StagerClient, pipeline: str, simulation: str) -> FrameBatch | None:
+def read_results(client: ClientLike, pipeline: str, simulation: str) -> FrameBatch | None:
     """Return all results that staging holds as one batch; None if there are none."""
     batches = [batch for batch, _ in iterate_results(client, pipeline, simulation)]
     return FrameBatch.concatenate(batches) if batches else None

@@ -9,12 +9,14 @@ from typing import Any, Literal
 import msgspec
 
 from bridge.config import parse_bytes, parse_duration, read_toml, to_struct
+from bridge.engines.options import JobOptions
 from bridge.errors import ConfigError, HeadraceError
 from bridge.runs.quantities import parse_simulated_time
 from bridge.schema import check_name
 
 __all__ = [
     "ControlTable",
+    "EngineTable",
     "MapTable",
     "PipelineTable",
     "ReferenceTable",
@@ -122,6 +124,27 @@ class StagingTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def __post_init__(self) -> None:
         if parse_bytes(self.capacity) < 1 or parse_bytes(self.limit) < 1:
             raise ConfigError("The keys 'capacity' and 'limit' must be at least one byte.")
+
+
+class EngineTable(JobOptions, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """Which engine runs the pipeline, and how; see `JobOptions` for the other keys.
+
+    Attributes
+    ----------
+    kind
+        ``local``: in a process of its own; ``flink`` or ``spark``: on a cluster.
+    cluster
+        Address of the cluster; empty for one on this machine that begins and ends with the run.
+    parallelism
+        Workers of the cluster that take part.
+    settings
+        Settings of Flink or Spark itself, under their own names.
+    """
+
+    kind: Literal["local", "flink", "spark"] = "local"
+    cluster: str = ""
+    parallelism: int = 2
+    settings: dict[str, str] = msgspec.field(default_factory=dict)
 
 
 class PipelineTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -265,7 +288,7 @@ class RunConfiguration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     simulation
         ``adapter``, and the keys of that adapter.
     engine
-        Options of the local engine (`bridge.engines.options.LocalOptions`).
+        Which engine, and its options (`EngineTable`).
     steering
         Rules of the guard (`bridge.steering.GuardRules`).
     control

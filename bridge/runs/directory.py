@@ -53,7 +53,7 @@ class RunDirectory:
         plots are made of.
     processes
         Process to process id, while the run lasts.
-    logs, plots, topics, checkpoint
+    logs, plots, topics, checkpoint, cluster_checkpoints
         Folders; `topics` is there only if the topics are durable.
     """
 
@@ -70,6 +70,7 @@ class RunDirectory:
         self.plots = self.path / "plots"
         self.topics = self.path / "topics"
         self.checkpoint = self.path / "checkpoint" / "engine.checkpoint"
+        self.cluster_checkpoints = self.path / "checkpoint" / "cluster"
 
     def __repr__(self) -> str:
         return f"<RunDirectory {self.path}>"

@@ -6,24 +6,26 @@ import contextlib
 import logging
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
-from bridge.commands import Capability
+from bridge.engines import load_engine
+from bridge.engines.job import Job
 from bridge.engines.local import LocalEngine
+from bridge.engines.protocol import Engine
 from bridge.errors import HeadraceError
 from bridge.runs.child import run_child
 from bridge.runs.directory import RunDirectory
 from bridge.runs.keyfiles import client_keys
 from bridge.runs.plan import Plan
 from bridge.staging.client import StagerClient
-from bridge.steering import CapabilityBook, Guard
+from bridge.steering import GuardMaker
 
 __all__ = ["main"]
 
 log = logging.getLogger(__name__)
 
-FRAMES = "frames/"
 PATIENCE = 10.0
 """Seconds without progress after which what is left unread is given up."""
 
@@ -31,29 +33,16 @@ PATIENCE = 10.0
 def _run(path: Path, arguments: list[str], stop: threading.Event) -> None:
     directory = RunDirectory(path)
     plan = Plan.read(directory)
-    keys = client_keys(plan.key_folder)
-
-    def connect(name: str) -> StagerClient:
-        return StagerClient(plan.address, name=name, keys=keys, timeout=30.0)
-
-    with contextlib.chdir(plan.base), connect("engine") as client, connect("guard") as second:
-        engine = LocalEngine(
-            plan.pipeline(),
-            client,
-            guard=Guard(CapabilityBook(lambda: _ask(second)), plan.rules),
-            checkpoint=directory.checkpoint,
-            simulations=[s for streams in plan.streams().values() for s in streams],
-            options=plan.engine,
-        )
+    with contextlib.chdir(plan.base), _make_engine(plan, directory) as engine:
         over = threading.Event()
         watch = threading.Thread(
             target=_stop_when_read,
-            args=(engine, stop, over, lambda: connect("engine-end")),
+            args=(engine, stop, over, lambda: _connect(plan, "engine-end")),
             name="stop-engine",
             daemon=True,
         )
         watch.start()
-        log.info("The engine runs %r.", engine.pipeline)
+        log.info("The engine runs %r.", plan.pipeline())
         try:
             statistics = engine.run("finished")
         finally:
@@ -61,16 +50,46 @@ def _run(path: Path, arguments: list[str], stop: threading.Event) -> None:
         log.info("The engine has ended after %d frames: %s.", statistics.frames, statistics)
 
 
-def _ask(client: StagerClient) -> dict[str, Sequence[Capability]]:
-    """Return what every simulation declares."""
-    return {
-        topic.name.removeprefix(FRAMES): topic.capabilities
-        for topic in client.topics(FRAMES, schemas=True)
-    }
+def _connect(plan: Plan, name: str) -> StagerClient:
+    return StagerClient(plan.address, name=name, keys=client_keys(plan.key_folder), timeout=30.0)
+
+
+@contextlib.contextmanager
+def _make_engine(plan: Plan, directory: RunDirectory) -> Iterator[Engine]:
+    table = plan.engine
+    expected = [s for streams in plan.streams().values() for s in streams]
+    guard = GuardMaker(plan.rules)
+    if table.kind == "local":
+        with _connect(plan, "engine") as client, _connect(plan, "guard") as second:
+            yield LocalEngine(
+                plan.pipeline(),
+                client,
+                guard=guard(lambda name: second),
+                checkpoint=directory.checkpoint,
+                simulations=expected,
+                options=table,
+            )
+        return
+    keys = partial(client_keys, plan.key_folder) if plan.key_folder else None
+    job = Job(
+        plan.pipeline(),
+        plan.address,
+        options=table,
+        guard=guard,
+        keys=keys,
+        expected=tuple(expected),
+    )
+    yield load_engine(table.kind)(
+        job,
+        cluster=table.cluster,
+        checkpoint=directory.cluster_checkpoints,
+        parallelism=table.parallelism,
+        settings=table.settings,
+    )
 
 
 def _stop_when_read(
-    engine: LocalEngine,
+    engine: Engine,
     stop: threading.Event,
     over: threading.Event,
     connect: Callable[[], StagerClient],
@@ -79,7 +98,7 @@ def _stop_when_read(
     stop.wait()
     try:
         with connect() as client:
-            ends = {t.name.removeprefix(FRAMES): t.end for t in client.topics(FRAMES)}
+            ends = {t.name.removeprefix("frames/"): t.end for t in client.topics("frames/")}
         read, waited = -1, 0.0
         while not over.wait(0.05) and waited < PATIENCE:
             progress = engine.statistics().simulations

@@ -36,6 +36,9 @@ log = logging.getLogger(__name__)
 TURN = 0.1
 """Seconds between two looks at the processes."""
 
+START, CLUSTER_START = 60.0, 240.0
+"""Seconds that an engine has to begin; a cluster on a busy machine takes its time."""
+
 _MODULES = {STAGER: "bridge.runs.stager", ENGINE: "bridge.runs.engine"}
 _MEMBER = "bridge.runs.member"
 
@@ -88,6 +91,7 @@ class Execution:
             durable=plan.configuration.staging.durable,
             when_member_fails=table.when_member_fails,
             drain=parse_duration(table.drain),
+            start=START if plan.engine.kind == "local" else CLUSTER_START,
         )
         self._processes: dict[str, Process] = {}
         self._lives: dict[str, int] = {}

@@ -13,11 +13,11 @@ from typing import Any
 import msgspec
 
 from bridge.config import parse_bytes, to_struct
-from bridge.engines.options import LocalOptions
+from bridge.engines import load_engine
 from bridge.errors import ConfigError
 from bridge.pipeline import Pipeline
 from bridge.runs.adapters import Adapter, load_adapter
-from bridge.runs.configuration import RunConfiguration
+from bridge.runs.configuration import EngineTable, RunConfiguration
 from bridge.runs.directory import RunDirectory, write_json
 from bridge.runs.pipelines import build_pipeline
 from bridge.staging.messages import StreamOptions
@@ -84,9 +84,9 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         return to_struct(GuardRules, self.configuration.steering, f"{self.source}, [steering]")
 
     @property
-    def engine(self) -> LocalOptions:
-        """Options of the engine."""
-        return to_struct(LocalOptions, self.configuration.engine, f"{self.source}, [engine]")
+    def engine(self) -> EngineTable:
+        """Which engine, and its options."""
+        return to_struct(EngineTable, self.configuration.engine, f"{self.source}, [engine]")
 
     @property
     def options(self) -> StreamOptions:
@@ -129,7 +129,9 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         ConfigError, PipelineError, MissingExtra
             The first fault.
         """
-        _ = self.rules, self.engine, self.options
+        _ = self.rules, self.options
+        if self.engine.kind != "local":
+            load_engine(self.engine.kind)
         self.pipeline()
         self.streams()
 

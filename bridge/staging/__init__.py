@@ -4,21 +4,26 @@ from bridge.staging.client import AppendResult, Fetched, Gap, StagerClient, Stor
 from bridge.staging.messages import StreamOptions, TopicStatus
 from bridge.staging.producer import Producer, ProducerStatistics, Resumed
 from bridge.staging.rendezvous import publish, resolve
+from bridge.staging.spread import ClientLike, SpreadClient, connect, owner
 from bridge.staging.stager import Stager, StagerStatistics
 
 __all__ = [
     "AppendResult",
+    "ClientLike",
     "Fetched",
     "Gap",
     "Producer",
     "ProducerStatistics",
     "Resumed",
+    "SpreadClient",
     "Stager",
     "StagerClient",
     "StagerStatistics",
     "StoredRecord",
     "StreamOptions",
     "TopicStatus",
+    "connect",
+    "owner",
     "publish",
     "resolve",
 ]

@@ -18,11 +18,11 @@ from bridge.commands import Acknowledgement, Capability, Command, Event, FrameRe
 from bridge.errors import FrameOrderError, HeadraceError, SchemaError
 from bridge.frames import Frame
 from bridge.schema import StreamSchema, check_name
-from bridge.staging.client import StagerClient
 from bridge.staging.delivery import OpenChunk
 from bridge.staging.layout import Chunk, chunk_layout
 from bridge.staging.messages import StreamOptions
 from bridge.staging.producer_io import ProducerIO
+from bridge.staging.spread import ClientLike, connect, owner
 
 __all__ = ["Producer", "ProducerStatistics", "Resumed"]
 
@@ -75,7 +75,8 @@ class Producer:
     schema
         What each frame carries.
     address
-        Where the stager listens.
+        Where the stager listens; of several, separated by commas, the one that the simulation's
+        name belongs to is taken.
     options
         How the stager keeps the stream.
     rank
@@ -113,7 +114,9 @@ class Producer:
         self.schema = schema
         self.options = options or StreamOptions()
         self.timeout = timeout
+        # Frames of others, from which to restart, may lie with any stager.
         self._connection = (address, keys)
+        address = owner(simulation, address)
         self._io = ProducerIO(
             simulation, schema, self.options, rank=rank, capabilities=tuple(capabilities),
             address=address, keys=keys, timeout=timeout, linger=linger, mapped=mapped,
@@ -135,7 +138,7 @@ class Producer:
         self._bytes = 0
         self._dropped = 0
         self._waited = 0.0
-        self._reader: StagerClient | None = None
+        self._reader: ClientLike | None = None
         self._reader_lock = threading.Lock()
         self._closed = False
 
@@ -464,7 +467,7 @@ class Producer:
         with self._reader_lock:
             if self._reader is None:
                 address, keys = self._connection
-                self._reader = StagerClient(
+                self._reader = connect(
                     address, name=f"{self.simulation} (look-ups)", keys=keys, timeout=timeout
                 )
             return self._reader.read_frame(reference)

@@ -29,6 +29,7 @@ __all__ = [
     "FILE_NAME",
     "NodeProbe",
     "Rendezvous",
+    "file_name",
     "find",
     "publish",
     "resolve",
@@ -46,7 +47,7 @@ class Rendezvous(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """Where a stager is; the contents of ``stager.json``."""
 
     address: str
-    """What `bridge.transports.open_channel` takes."""
+    """What `bridge.transports.open_channel` takes; several with commas between them, if found."""
     public_key: str = ""
     """The stager's public key, empty where it has none."""
     pid: int = 0
@@ -57,9 +58,18 @@ class Rendezvous(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """Its running system and process name space, between which a pid means nothing."""
     version: int = PROTOCOL_VERSION
     """Version of the protocol that it speaks."""
+    count: int = 1
+    """How many stagers the streams are spread over; each has a file of its own."""
 
 
-def publish(run_directory: Path, address: str, *, public_key: str = "") -> Path:
+def file_name(number: int) -> str:
+    """Return the name of the file of one of several stagers; `number` begins at 1."""
+    return FILE_NAME if number == 1 else FILE_NAME.replace(".", f"-{number}.")
+
+
+def publish(
+    run_directory: Path, address: str, *, public_key: str = "", number: int = 1, count: int = 1
+) -> Path:
     """Write ``stager.json``, in one piece; to be called once the stager listens.
 
     Parameters
@@ -70,6 +80,8 @@ def publish(run_directory: Path, address: str, *, public_key: str = "") -> Path:
         The listener's real address.
     public_key
         The stager's public key, if it has one.
+    number, count
+        Which of how many stagers, that the streams are spread over.
 
     Returns
     -------
@@ -77,14 +89,15 @@ def publish(run_directory: Path, address: str, *, public_key: str = "") -> Path:
         The file.
     """
     run_directory.mkdir(parents=True, exist_ok=True)
-    path = run_directory / FILE_NAME
-    replace_file(path, msgspec.json.format(msgspec.json.encode(_here(address, public_key))) + b"\n")
+    path = run_directory / file_name(number)
+    found = msgspec.structs.replace(_here(address, public_key), count=count)
+    replace_file(path, msgspec.json.format(msgspec.json.encode(found)) + b"\n")
     return path
 
 
-def withdraw(run_directory: Path, address: str) -> None:
+def withdraw(run_directory: Path, address: str, *, number: int = 1) -> None:
     """Remove ``stager.json`` if it still names this process and this address."""
-    path = run_directory / FILE_NAME
+    path = run_directory / file_name(number)
     with contextlib.suppress(OSError, ProtocolError):
         found = _read(path)
         if (found.address, found.pid, found.node) == (address, os.getpid(), _node()):
@@ -137,7 +150,7 @@ def find(
         return Rendezvous(address=address)
     given = (os.environ if environment is None else environment).get(ENVIRONMENT, "")
     if given:
-        if "://" not in given:
+        if not all("://" in part for part in given.split(",")):
             raise ConfigError(
                 f"The environment variable {ENVIRONMENT} is {given!r}, which is no address; "
                 f"set it to what the stager shows when it starts, such as tcp://127.0.0.1:5555."
@@ -148,7 +161,19 @@ def find(
             f"Nobody said where the stager is; give its address or the run directory, "
             f"or set the environment variable {ENVIRONMENT}."
         )
+    deadline = time.monotonic() + timeout
     found = _wait_for(run_directory / FILE_NAME, timeout)
+    _check(found, run_directory)
+    addresses = [found.address]
+    for number in range(2, found.count + 1):
+        remaining = max(0.0, deadline - time.monotonic())
+        other = _wait_for(run_directory / file_name(number), remaining)
+        _check(other, run_directory)
+        addresses.append(other.address)
+    return msgspec.structs.replace(found, address=",".join(addresses))
+
+
+def _check(found: Rendezvous, run_directory: Path) -> None:
     if found.version != PROTOCOL_VERSION:
         raise VersionMismatch(
             f"The stager of {run_directory} speaks protocol version {found.version}, "
@@ -160,7 +185,6 @@ def find(
             f"which cannot be reached from {socket.gethostname()}; let it listen at an address of "
             f"the network, with keys."
         )
-    return found
 
 
 def _wait_for(path: Path, timeout: float) -> Rendezvous:

@@ -3,7 +3,7 @@
 from bridge.steering.bounds import describe_command, find_fault
 from bridge.steering.channel import ChannelStatistics, CommandChannel
 from bridge.steering.end import CommandCarrier, SimulationEnd
-from bridge.steering.guard import CapabilityBook, Guard, GuardRules
+from bridge.steering.guard import CapabilityBook, Guard, GuardMaker, GuardRules
 from bridge.steering.ledger import Ledger, LedgerLine, LedgerReader, read_ledger
 from bridge.steering.restart import read_restart
 
@@ -13,6 +13,7 @@ __all__ = [
     "CommandCarrier",
     "CommandChannel",
     "Guard",
+    "GuardMaker",
     "GuardRules",
     "Ledger",
     "LedgerLine",

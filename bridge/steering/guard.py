@@ -5,14 +5,16 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 import msgspec
 
 from bridge.commands import COMMAND_KINDS, Capability, Command, CommandKind, Decision, Verdict
 from bridge.errors import ConfigError
+from bridge.staging.spread import ClientLike
 from bridge.steering.bounds import find_fault
 
-__all__ = ["CapabilityBook", "Guard", "GuardRules"]
+__all__ = ["CapabilityBook", "Guard", "GuardMaker", "GuardRules"]
 
 Lookup = Callable[[str], Sequence[Capability] | None]
 
@@ -163,3 +165,34 @@ class CapabilityBook:
             self._known = self._ask()
             self._asked = self._now()
         return self._known.get(simulation)
+
+
+@dataclass(frozen=True)
+class GuardMaker:
+    """Makes a guard where it is needed, with a connection of its own to ask for capabilities.
+
+    Parameters
+    ----------
+    rules
+        What the run allows.
+    """
+
+    rules: GuardRules = field(default_factory=GuardRules)
+
+    def __call__(self, connect: Callable[[str], ClientLike]) -> Guard:
+        """Return a guard.
+
+        Parameters
+        ----------
+        connect
+            Connects to staging under a name; whoever gives it closes the connection.
+        """
+        client = connect("guard")
+
+        def ask() -> dict[str, Sequence[Capability]]:
+            return {
+                topic.name.removeprefix("frames/"): topic.capabilities
+                for topic in client.topics("frames/", schemas=True)
+            }
+
+        return Guard(CapabilityBook(ask), self.rules)
