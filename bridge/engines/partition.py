@@ -30,7 +30,7 @@ from bridge.staging.spread import ClientLike
 __all__ = ["FRAMES", "PartitionStage"]
 
 FRAMES = "frames/"
-_LOOK = 1.0  # seconds between two looks at which streams there are
+_LOOK = 0.5  # seconds between two looks at which streams there are
 
 
 class PartitionStage:
@@ -75,7 +75,7 @@ class PartitionStage:
     # ------------------------------------------------------------- partitions
 
     def discover(self) -> list[str]:
-        """Return the partitions of all streams that are there; looks about once a second.
+        """Return the partitions of all streams that are there; looks twice a second.
 
         A stream that has ended and was read to its end is not among them, unless this stage serves
         it.
