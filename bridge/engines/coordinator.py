@@ -52,6 +52,8 @@ class Coordinator:
         What `save` returned; None to begin, with operators as new, where the job's group stands.
     client
         To the stagers; made, and closed at the end, if it is left out.
+    moving
+        Partitions come to another worker with each batch, which is not worth an event.
     given_up
         Asked while the stager is away; true ends the waiting for it.
 
@@ -68,6 +70,7 @@ class Coordinator:
         engine: str,
         saved: bytes | None = None,
         client: ClientLike | None = None,
+        moving: bool = False,
         given_up: Callable[[], bool] = lambda: False,
     ) -> None:
         self.job = job
@@ -151,6 +154,7 @@ class Coordinator:
         state: dict[str, Any] = {
             "version": _VERSION,
             "pipeline": self.job.name,
+            "position": self._round,
             "round": self._round,
             "at": self._at,
             "taken": dict(self._taken),
@@ -185,6 +189,11 @@ class Coordinator:
         self._progress.restore(state["counts"], self._positions)
         for name in self._finished:
             self._progress.finished(name)
+
+    @property
+    def round(self) -> int:
+        """Number of the round that comes next."""
+        return self._round
 
     def positions(self) -> dict[str, int]:
         """Return, topic by topic, from where on the present state needs what staging holds."""

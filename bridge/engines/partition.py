@@ -13,6 +13,8 @@ import socket
 import time
 from collections.abc import Callable, Collection, Mapping
 
+import msgspec
+
 from bridge.engines.handing import Hand
 from bridge.engines.job import Job, split_partition
 from bridge.engines.outcome import Outcome
@@ -112,7 +114,9 @@ class PartitionStage:
         """Whether this stage serves a partition; also true for one that has ended."""
         return partition in self._open or partition in self._done
 
-    def open(self, partition: str, saved: bytes | None = None) -> int:
+    def open(
+        self, partition: str, saved: bytes | None = None, *, position: int | None = None
+    ) -> int:
         """Take up a partition, and return its position.
 
         Parameters
@@ -122,6 +126,8 @@ class PartitionStage:
         saved
             What `save` returned; without it, the partition begins at the offset that the job's
             group committed, or at the oldest frame, with operators as new.
+        position
+            Where to begin without `saved`, if it is known.
 
         Raises
         ------
@@ -140,7 +146,7 @@ class PartitionStage:
             if keyed is not None:
                 self._runner.restore_keyed(simulation, keyed)
         else:
-            one.position = self._first_position(one)
+            one.position = self._first_position(one) if position is None else position
         (self._done if one.finished else self._open)[partition] = one
         if not one.finished:
             self._register(one)
@@ -352,7 +358,7 @@ class PartitionStage:
     def advance(
         self, partition: str, stop: int, *, end: bool = False, patience: float = 10.0
     ) -> PartitionReport:
-        """Analyse a partition up to an offset exactly.
+        """Analyse a partition up to an offset exactly, and report on that; counts are of this call.
 
         Parameters
         ----------
@@ -373,13 +379,16 @@ class PartitionStage:
             If the frames do not come, or cannot be handed on.
         """
         one = self._find(partition)
+        if one.finished and stop > one.position:
+            self._revive(one)
+        before = one.report({}, "")
         last = time.monotonic()
         while one.position < stop or one.pending is not None:
-            before = one.position
+            begun = one.position
             if self._settle(one):
                 self._advance_once(one, stop)
             now = time.monotonic()
-            if one.position > before or (one.pending is None and one.position >= stop):
+            if one.position > begun or (one.pending is None and one.position >= stop):
                 last = now
             elif now - last > patience:
                 why = (
@@ -397,7 +406,10 @@ class PartitionStage:
             self._end_stream(one)
         if self._to_commit:
             self._flush_commits()
-        return one.report(self._runner.seconds, self.worker)
+        report = one.report(self._runner.seconds, self.worker)
+        counts = ("frames", "batches", "quarantined", "missed", "replayed")
+        since = {name: getattr(report, name) - getattr(before, name) for name in counts}
+        return msgspec.structs.replace(report, **since)
 
     def _advance_once(self, one: Partition, stop: int) -> None:
         if one.share is not None:

@@ -20,12 +20,12 @@ class Workers:
     Parameters
     ----------
     tell
-        Stores an event.
+        Stores an event when a partition comes to another worker; None where that is usual.
     progress
         Takes over what workers counted; None where everything is counted by the coordinator.
     """
 
-    def __init__(self, tell: Callable[[Event], None], progress: Progress | None) -> None:
+    def __init__(self, tell: Callable[[Event], None] | None, progress: Progress | None) -> None:
         self._tell = tell
         self._progress = progress
         self._reports: dict[str, PartitionReport] = {}
@@ -82,6 +82,8 @@ class Workers:
         )
 
     def _tell_changed(self, before: PartitionReport, now: PartitionReport) -> None:
+        if self._tell is None:
+            return
         rest = max(0.0, time.time() - before.stamp) if before.stamp else 0.0
         self._tell(
             Event(

@@ -12,7 +12,8 @@ from pathlib import Path
 import msgspec
 
 from bridge.commands import Event
-from bridge.engines.flink.rest import TERMINAL, FlinkRest, find_error
+from bridge.engines.causes import find_error
+from bridge.engines.flink.rest import TERMINAL, FlinkRest
 from bridge.engines.flink.submission import Submission, find_checkpoint, submit
 from bridge.engines.job import Job
 from bridge.engines.patience import PatientClient
@@ -153,7 +154,7 @@ class FlinkEngine:
             return
         failures = rest.failures(submission.id)
         trace = failures[0]["stacktrace"] if failures else ""
-        error = find_error(trace)
+        error = find_error(trace, "Flink")
         if state in TERMINAL:
             if state == "CANCELED":
                 error = EngineError(f"The job {submission.id} was cancelled by somebody else.")

@@ -14,7 +14,8 @@ from typing import Any
 from urllib.parse import urlsplit
 from uuid import uuid4
 
-from bridge.engines.flink.rest import FlinkRest, find_cause
+from bridge.engines.causes import find_cause
+from bridge.engines.flink.rest import FlinkRest
 from bridge.engines.java import find_java
 from bridge.engines.job import Job
 from bridge.errors import EngineError, MissingExtra
