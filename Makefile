@@ -1,7 +1,7 @@
 # The commands of the project; `make` alone lists them.
 #
 #   PYTHON  the interpreter that makes the environment (default python3; 3.11 or newer)
-#   VENV    where the environment lives (default .venv)
+#   VENV    where the environment lives (default .venv; those of Flink and Spark get -flink, -spark)
 #   ARGS    more arguments for pytest, `headrace run` or the benchmarks
 
 SHELL := /bin/bash
@@ -21,15 +21,23 @@ VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2
 # One stamp a version, so that `make PYTHON=python3.12 test` makes the environment anew.
 FULL := $(VENV)/.setup-$(VERSION)-full
 USER_ONLY := $(VENV)/.setup-$(VERSION)-demo
+# Flink and Spark cannot share an environment: each has one of its own.
+FLINK := $(VENV)-flink/.setup-$(VERSION)
+SPARK := $(VENV)-spark/.setup-$(VERSION)
 
-.PHONY: help setup demo test lint types unit format bench constraints clean
+.PHONY: help setup setup-flink setup-spark demo test lint types unit test-core test-flink \
+	test-spark format bench constraints clean
 
 help:  ## list these commands
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
 
 setup: $(FULL)  ## make the environment with everything in it (nothing to do when up to date)
 
-# $(call install,EXTRAS): the environment with these extras, at the versions of constraints.txt.
+setup-flink: $(FLINK)  ## make the environment of Flink
+
+setup-spark: $(SPARK)  ## make the environment of Spark
+
+# $(call install,VENV,EXTRAS,CONSTRAINTS): an environment with these extras, at these versions.
 define install
 @if [ -z "$(VERSION)" ]; then \
 	echo "The interpreter '$(PYTHON)' cannot be started. Name one with PYTHON=..." >&2; exit 1; fi
@@ -37,27 +45,34 @@ define install
 	echo "Headrace needs Python 3.11 or newer; '$(PYTHON)' is $(VERSION). Name one with PYTHON=..." >&2; exit 1; }
 @$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
 	echo "'$(PYTHON)' cannot make environments. On Debian, install the package python3-venv." >&2; exit 1; }
-@if [ "$$($(BIN)/python -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)" != "$(VERSION)" ]; then \
-	echo "Making $(VENV) with Python $(VERSION)."; $(PYTHON) -m venv --clear $(VENV); fi
-@echo "Installing headrace[$(1)] into $(VENV) (a minute or two the first time)."
-@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$(1)]'
+@if [ "$$($(1)/bin/python -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)" != "$(VERSION)" ]; then \
+	echo "Making $(1) with Python $(VERSION)."; $(PYTHON) -m venv --clear $(1); fi
+@echo "Installing headrace[$(2)] into $(1) (a minute or two the first time)."
+@$(1)/bin/python -m pip install --quiet --disable-pip-version-check -c $(3) -e '.[$(2)]'
 @touch $@
-@echo "The environment $(VENV) is ready."
+@echo "The environment $(1) is ready."
 endef
 
 $(FULL): pyproject.toml constraints.txt
-	$(call install,all$(comma)test)
+	$(call install,$(VENV),all$(comma)test,constraints.txt)
 
 $(USER_ONLY): pyproject.toml constraints.txt
-	$(call install,all)
+	$(call install,$(VENV),all,constraints.txt)
 
+$(FLINK): pyproject.toml constraints-flink.txt
+	$(call install,$(VENV)-flink,flink$(comma)$(with_engines),constraints-flink.txt)
+
+$(SPARK): pyproject.toml constraints-spark.txt
+	$(call install,$(VENV)-spark,spark$(comma)$(with_engines),constraints-spark.txt)
+
+with_engines := analysis,openmm,report,test-engines
 comma := ,
 
 # The demonstration needs no test tools: it takes the full environment only where it is there.
 demo: $(if $(wildcard $(FULL)),$(FULL),$(USER_ONLY))  ## run the main job: steered alanine dipeptide, then the report
 	$(BIN)/headrace run examples/alanine_dipeptide/run.toml $(ARGS)
 
-test: lint types unit  ## set up, then all linters, type checks and tests
+test: lint types unit  ## set up, then all linters, type checks and tests, on all engines
 
 lint: setup  ## ruff: lint and format
 	$(BIN)/ruff check .
@@ -66,14 +81,26 @@ lint: setup  ## ruff: lint and format
 types: setup  ## mypy on the three packages
 	$(BIN)/mypy --strict $(PACKAGES)
 
-unit: setup  ## the tests, with coverage by package (ARGS="-k name" for some of them)
+# Each engine's tests run in its environment; the coverage is that of all together.
+unit: setup  ## the tests on all engines, with coverage by package
 	$(BIN)/coverage erase
-	MPLBACKEND=Agg $(BIN)/coverage run -m pytest $(ARGS)
+	@$(MAKE) --no-print-directory test-core
+	@$(MAKE) --no-print-directory test-flink
+	@$(MAKE) --no-print-directory test-spark
 	$(BIN)/coverage combine --quiet
 	@for package in $(PACKAGES); do \
 		total=$$($(BIN)/coverage report --format=total --include="$$package/*" 2>/dev/null) || total=0; \
 		printf 'coverage  %-14s %3s %%\n' "$$package" "$$total"; \
 	done
+
+test-core: setup  ## the tests that need no cluster (ARGS="-k name" for some of them)
+	MPLBACKEND=Agg $(BIN)/coverage run -m pytest $(ARGS)
+
+test-flink: $(FLINK)  ## the tests on Flink
+	MPLBACKEND=Agg $(VENV)-flink/bin/coverage run -m pytest tests/flink tests/conformance/engines $(ARGS)
+
+test-spark: $(SPARK)  ## the tests on Spark
+	MPLBACKEND=Agg $(VENV)-spark/bin/coverage run -m pytest tests/spark tests/conformance/engines $(ARGS)
 
 format: setup  ## let ruff repair what it can
 	$(BIN)/ruff check --fix --exit-zero --quiet .
@@ -82,12 +109,19 @@ format: setup  ## let ruff repair what it can
 bench: setup  ## run every benchmark, quickly; one JSON object a line at its end
 	$(BIN)/python -m benchmarks all --quick --json $(ARGS)
 
-constraints: setup  ## write constraints.txt anew from the environment in use
-	@{ sed -n '/^#/p' constraints.txt; \
-	   { $(BIN)/python -m pip freeze --exclude headrace --exclude torch; \
-	     grep '^torch==' constraints.txt; } | LC_ALL=C sort --ignore-case --unique; } > constraints.new
-	@mv constraints.new constraints.txt
-	@touch $(FULL)
+# $(call freeze,VENV,FILE): the versions in use, for the next installation.
+define freeze
+@{ sed -n '/^#/p' $(2); \
+   { $(1)/bin/python -m pip freeze --exclude headrace --exclude torch; \
+     grep '^torch==' $(2) || true; } | LC_ALL=C sort --ignore-case --unique; } > $(2).new
+@mv $(2).new $(2)
+endef
+
+constraints: setup $(FLINK) $(SPARK)  ## write the constraints anew from the environments in use
+	$(call freeze,$(VENV),constraints.txt)
+	$(call freeze,$(VENV)-flink,constraints-flink.txt)
+	$(call freeze,$(VENV)-spark,constraints-spark.txt)
+	@touch $(FULL) $(FLINK) $(SPARK)
 
 clean:  ## remove caches, builds and coverage (the environment stays)
 	rm -rf build dist *.egg-info .coverage .coverage.* htmlcov .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -88,7 +88,8 @@ def test_all_brings_every_extra_but_the_engines() -> None:
     expected = {
         name
         for name, lines in extras.items()
-        if name not in {"all", "test"} and not {name_of(line) for line in lines} & ENGINES
+        if name not in {"all", "java", "test", "test-engines"}
+        and not {name_of(line) for line in lines} & ENGINES
     }
     assert set(match[1].split(",")) == expected
 
@@ -101,8 +102,24 @@ def test_constraints_are_exact_sorted_and_complete() -> None:
     assert len(set(names)) == len(names)
     project = load_project()
     extras = project["optional-dependencies"]
-    wanted = {name_of(line) for group in extras.values() for line in group} | CORE
-    assert wanted - set(names) - ENGINES - {"headrace"} == set()
+    # What the engines bring has constraints of its own.
+    apart = {"flink", "java", "spark"}
+    groups = [lines for name, lines in extras.items() if name not in apart]
+    wanted = {name_of(line) for group in groups for line in group} | CORE
+    assert wanted - set(names) - {"headrace"} == set()
+
+
+@pytest.mark.parametrize("engine", ["flink", "spark"])
+def test_constraints_of_engines_are_exact_and_complete(engine: str) -> None:
+    lines = (ROOT / f"constraints-{engine}.txt").read_text(encoding="utf-8").splitlines()
+    pins = [line for line in lines if not line.startswith("#")]
+    assert [line for line in pins if not re.fullmatch(r"[\w.-]+==[\w.!]+", line)] == []
+    names = [name_of(line) for line in pins]
+    assert len(set(names)) == len(names)
+    extras = load_project()["optional-dependencies"]
+    wanted = {name_of(line) for line in (*extras[engine], *extras["test-engines"])} | CORE
+    # pip does not list setuptools among what it froze.
+    assert wanted - set(names) - {"setuptools"} == set()
 
 
 @pytest.mark.parametrize("group", ["headrace.operators", "headrace.adapters", "scripts"])
@@ -120,6 +137,9 @@ def test_public_names_exist_once(path: Path) -> None:
     assert names is not None
     # Their order is ruff's affair (RUF022).
     assert len(set(names)) == len(names)
+    for engine, package in (("flink", "pyflink"), ("spark", "pyspark")):
+        if f"engines/{engine}/" in path.as_posix():
+            pytest.importorskip(package, reason=f"The environment of {engine} has it.")
     module = importlib.import_module(module_name(path))
     assert [name for name in names if not hasattr(module, name)] == []
 
