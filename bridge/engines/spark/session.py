@@ -95,8 +95,10 @@ class Session:
         context = (
             self._start(name, master, settings) if self.mine else SparkContext._active_spark_context
         )
-        # Settings of the query do not touch other queries of the same application.
-        self.spark = SparkSession(context).newSession()
+        self.spark = SparkSession(context)
+        if not self.mine:
+            # Settings of the query do not touch other queries of the same application.
+            self.spark = self.spark.newSession()
         for key, value in {**QUERY_SETTINGS, **settings}.items():
             if key in QUERY_SETTINGS or (not self.mine and key.startswith("spark.sql.")):
                 self.spark.conf.set(key, value)
