@@ -65,6 +65,8 @@ $(FLINK): pyproject.toml constraints-flink.txt
 $(SPARK): pyproject.toml constraints-spark.txt
 	$(call install,$(VENV)-spark,spark$(comma)$(with_engines),constraints-spark.txt)
 
+# PyFlink and PySpark leave pipes and sockets of their JVM open until the end.
+unruly := -W ignore::ResourceWarning -W ignore::pytest.PytestUnraisableExceptionWarning
 with_engines := analysis,openmm,report,test-engines
 comma := ,
 
@@ -97,10 +99,10 @@ test-core: setup  ## the tests that need no cluster (ARGS="-k name" for some of 
 	MPLBACKEND=Agg $(BIN)/coverage run -m pytest $(ARGS)
 
 test-flink: $(FLINK)  ## the tests on Flink
-	MPLBACKEND=Agg $(VENV)-flink/bin/coverage run -m pytest tests/flink tests/conformance/engines $(ARGS)
+	MPLBACKEND=Agg $(VENV)-flink/bin/coverage run -m pytest $(unruly) tests/flink tests/conformance/engines $(ARGS)
 
 test-spark: $(SPARK)  ## the tests on Spark
-	MPLBACKEND=Agg $(VENV)-spark/bin/coverage run -m pytest tests/spark tests/conformance/engines $(ARGS)
+	MPLBACKEND=Agg $(VENV)-spark/bin/coverage run -m pytest $(unruly) tests/spark tests/conformance/engines $(ARGS)
 
 format: setup  ## let ruff repair what it can
 	$(BIN)/ruff check --fix --exit-zero --quiet .

@@ -150,8 +150,7 @@ class FlinkEngine:
 
     def _look(self, rest: FlinkRest, submission: Submission, client: PatientClient) -> None:
         state = rest.state(submission.id)
-        if state == "RUNNING":
-            return
+        # A restart may be over before anybody looks.
         failures = rest.failures(submission.id)
         trace = failures[0]["stacktrace"] if failures else ""
         error = find_error(trace, "Flink")
@@ -170,7 +169,7 @@ class FlinkEngine:
                 stamp=time.time(),
             )
             client.append("events", [msgspec.msgpack.encode(event)])
-        if type(error).__name__ in _FATAL:
+        if failures and type(error).__name__ in _FATAL:
             # It would fail again at the same frames.
             raise _Over(error)
 
@@ -195,7 +194,9 @@ class FlinkEngine:
                 rest.cancel(submission.id)
             rest.wait(submission.id, timeout=30.0)
         except HeadraceError as error:
-            log.warning("The job %s could not be cancelled: %s", submission.id, error)
+            if self._cluster:
+                log.warning("The job %s could not be cancelled: %s", submission.id, error)
+            # A mini-cluster ends with its job, and answers no more.
 
 
 class _Over(Exception):

@@ -158,8 +158,11 @@ class PartitionFunction(KeyedProcessFunction):  # type: ignore[misc]
                 self._open(partition, slot, None)
 
     def _open(self, partition: str, slot: int, saved: bytes | None) -> None:
-        self._stage.open(partition, None if saved is None else bytes(saved))
+        position = self._stage.open(partition, None if saved is None else bytes(saved))
         self._opened[partition] = slot
+        if saved is not None:
+            # Perhaps the checkpoint that held it was complete, and nobody heard of it.
+            self._checkpoints.note({partition: position})
 
     def _save(self, slot: int) -> None:
         for partition, theirs in self._opened.items():
