@@ -117,17 +117,21 @@ def _flat(array: Array, field: pa.Field, simulation: str) -> pa.Array:
             )
         rows = rows.astype(wanted, copy=False)
         values = pa.array(rows.reshape(-1))
-    if pa.types.is_list(field.type):
+    is_list = pa.types.is_list(field.type)
+    if values.type != (field.type.value_type if is_list else field.type) or is_list != (
+        rows.ndim > 1
+    ):
+        kind = f"list<{values.type}>" if rows.ndim > 1 else values.type
+        raise SchemaError(
+            f"The variable {field.name!r} of {simulation!r} is of type {kind} in Spark, where the "
+            f"first stream has {field.type}; read streams that differ one by one, with the option "
+            "'simulations'."
+        )
+    if is_list:
         width = int(np.prod(rows.shape[1:]))
         # Positions of 32 bits: a batch is cut before it has 2^31 values.
-        edges = pa.array(np.arange(len(rows) + 1, dtype=np.int64).astype(np.int32) * width)
-        values = pa.ListArray.from_arrays(edges.cast(pa.int32()), values, type=field.type)
-    if values.type != field.type:
-        raise SchemaError(
-            f"The variable {field.name!r} of {simulation!r} is of type {values.type} in Spark, "
-            f"where the first stream has {field.type}; read streams that differ one by one, with "
-            "the option 'simulations'."
-        )
+        edges = pa.array(np.arange(len(rows) + 1, dtype=np.int32) * np.int32(width))
+        return pa.ListArray.from_arrays(edges, values, type=field.type)
     return values
 
 
