@@ -104,12 +104,11 @@ def test_every_scope_and_commands(stager: Stager, reader: StagerClient) -> None:
     streams = make_streams(200)
     play(stager.address, streams)
     seen: list[EngineStatistics] = []
-    engine = SparkEngine(
+    engine: Engine = SparkEngine(
         Job(make_pipeline(("tenth", EachTenth())), stager.address, options=OPTIONS),
         settings=SHORT,
         on_status=seen.append,
     )
-    assert isinstance(engine, Engine.__class__) or hasattr(engine, "run")
     statistics = engine.run()
     assert check_results(reader, streams) == 600
     check_commands(reader, streams, every=10, frames=600)
@@ -147,22 +146,22 @@ def test_a_simulation_that_comes_back_is_taken_up_again(
     stager: Stager, reader: StagerClient
 ) -> None:
     frames = make_frames("a", 80, {"x": (4, 3)})
-    half = threading.Event()
-    other = ScriptedSource(
-        "b", [make_frames("b", 5, {"x": (4, 3)}), PAUSE, END], address=stager.address
-    )
-    job = Job(make_pipeline(), stager.address, options=OPTIONS)
+    half, whole = threading.Event(), threading.Event()
+    job = Job(make_pipeline(), stager.address, options=OPTIONS, expected=("b",))
 
     def look(statistics: EngineStatistics) -> None:
         at = statistics.simulations.get("a")
-        if at is not None and at.finished and at.position == 40:
-            half.set()
+        if at is not None:
+            (half if at.finished and at.position == 40 else threading.Event()).set()
+            (whole if at.position == 80 else threading.Event()).set()
 
     ScriptedSource("a", [frames.take(slice(0, 40)), END], address=stager.address).play()
-    with other, running(SparkEngine(job, settings=SHORT, on_status=look)) as outcome:
+    with running(SparkEngine(job, settings=SHORT, on_status=look)) as outcome:
         assert half.wait(60)
-        ScriptedSource("a", [frames, END], address=stager.address).play()
-        other.resume()
+        with ScriptedSource("a", [frames, PAUSE, END], address=stager.address) as again:
+            assert whole.wait(60)
+            again.resume()
+        play(stager.address, {"b": make_frames("b", 5, {"x": (4, 3)})})
     assert outcome[0].simulations["a"].position == 80
     results = read_results(reader, "test", "a")
     assert results is not None

@@ -66,9 +66,9 @@ def test_a_table_of_frames(spark: Any, stager: Stager) -> None:
 def test_a_mistake_is_told_in_a_sentence(spark: Any, stager: Stager) -> None:
     play(stager.address, make_streams(1, "a"))
     table = spark.read.format("headrace").option("stager", stager.address)
-    with pytest.raises(Exception, match="has no variable 'y'. There are: x"):
+    with pytest.raises(Exception, match=r"has no variable 'y'\. There are: x"):
         table.option("variables", "y").load()
-    with pytest.raises(Exception, match="no option 'simulation'. Did you mean 'simulations'"):
+    with pytest.raises(Exception, match=r"no option 'simulation'\. Did you mean 'simulations'"):
         table.option("simulation", "a").load()
 
 
