@@ -36,8 +36,16 @@ ARROWS: dict[str, set[str]] = {
         "bridge.engines",
         "bridge.steering",
     },
+    "bridge.jobs": {
+        TOP,
+        "bridge.staging",
+        "bridge.engines",
+        "bridge.steering",
+        "bridge.runs",
+    },
     "bridge.cli": {
         TOP,
+        "bridge.jobs",
         "bridge.runs",
         "bridge.transports",
         "bridge.staging",

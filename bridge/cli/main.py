@@ -22,6 +22,11 @@ OK, FAILED, USAGE = 0, 1, 2
 
 VERBS: dict[str, str] = {
     "run": "start simulations, analyse and steer them, and write a report",
+    "submit": "run a pipeline on Flink or Spark, over streams that are there",
+    "jobs": "show submitted jobs, and how they are getting on",
+    "cancel": "end a job, with a savepoint to go on from",
+    "logs": "show what a job wrote into its logs",
+    "cluster": "start a cluster of Flink or Spark on this machine, to try things out",
     "report": "draw the plots of finished runs again, and compare runs",
     "inspect": "show the ledger of decisions and the state of the topics",
     "replay": "stream a trajectory file, or re-read what a run recorded",

@@ -177,7 +177,7 @@ class FlinkEngine:
         self, rest: FlinkRest, submission: Submission, statuses: StatusReader
     ) -> EngineStatistics:
         try:
-            self.savepoint = rest.stop(submission.id)
+            self.savepoint = rest.stop(submission.id, f"{submission.checkpoints}/savepoints")
             log.info("The job has stopped; it can go on from %s.", self.savepoint)
         except EngineError as error:
             log.warning("The job is cancelled without a savepoint: %s", error)

@@ -65,6 +65,20 @@ class FlinkRest:
             ) from error
         return json.loads(text) if text else {}
 
+    def text(self, path: str) -> str:
+        """Return what is no JSON, such as a log.
+
+        Raises
+        ------
+        EngineError
+            If the cluster does not answer, or has none.
+        """
+        try:
+            with self._opener.open(self.address + path, timeout=self._timeout) as answer:
+                return str(answer.read().decode("utf-8", "replace"))
+        except OSError as error:
+            raise EngineError(f"Flink at {self.address} gives no {path}: {error}.") from error
+
     def overview(self) -> dict[str, Any]:
         """Return the cluster's own figures: task managers, slots, jobs."""
         return dict(self.ask("/overview"))

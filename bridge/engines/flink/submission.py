@@ -176,13 +176,21 @@ def _execute(job: Job, name: str, rest: str, options: Mapping[str, str], *, canc
     try:
         from pyflink.common import Configuration
         from pyflink.datastream import StreamExecutionEnvironment
+        from pyflink.java_gateway import get_gateway
     except ImportError as error:
         raise MissingExtra("pyflink", "flink", "running a pipeline on Flink") from error
     configuration = Configuration()
     for key, value in options.items():
         configuration.set_string(key, value)
     try:
-        environment = StreamExecutionEnvironment.get_execution_environment(configuration)
+        if options.get("execution.target") == "remote":
+            # The usual way makes a mini-cluster of whatever is not started by `flink run`.
+            java = get_gateway().jvm.org.apache.flink.streaming.api.environment
+            environment = StreamExecutionEnvironment(
+                java.StreamExecutionEnvironment(configuration._j_configuration)
+            )
+        else:
+            environment = StreamExecutionEnvironment.get_execution_environment(configuration)
         _build(environment, job, name, rest, cancels=cancels)
         return str(environment.execute_async(name).get_job_id())
     except MissingExtra:
