@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import logging
+import os
 import shutil
 import tempfile
 import time
@@ -18,6 +19,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
+
+from py4j.protocol import Py4JNetworkError
 
 from bridge.engines.causes import find_error
 from bridge.engines.coordinator import Coordinator
@@ -142,23 +145,27 @@ class SparkEngine:
         job = replace(self.job, until=until)
         with contextlib.ExitStack() as stack:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="headrace-")))
-            location, identity, place = self._place(folder)
+            location, identity, log_file = self._place(folder)
             client = stack.enter_context(job.connect(f"coordinator of {self._name}"))
             run = Run(job, self._name, uuid4().hex[:12], identity, str(folder / "stop"))
-            with self._translated():
-                session = Session(self._name, self._master, self._settings, place / "spark.log")
+            with self._translated(log_file):
+                session = Session(self._name, self._master, self._settings, log_file)
             stack.callback(session.stop)
             course = _Course(self, run, client)
             stack.callback(course.end)
-            return course.run(session, location)
+            statistics = course.run(session, location)
+        if not self._checkpoint:
+            log_file.unlink(missing_ok=True)
+        return statistics
 
     def _place(self, folder: Path) -> tuple[str, str, Path]:
-        """Return where Spark writes, what the checkpoint is called, and a folder for logs."""
+        """Return where Spark writes, what the checkpoint is called, and a file for Java's words."""
+        log_file = Path(tempfile.gettempdir()) / f"headrace-spark-{os.getpid()}.log"
         if not self._checkpoint:
-            return str(folder / "spark"), uuid4().hex, folder
+            return str(folder / "spark"), uuid4().hex, log_file
         if "://" in self._checkpoint:
             identity = hashlib.sha256(self._checkpoint.encode()).hexdigest()[:32]
-            return f"{self._checkpoint.rstrip('/')}/spark", identity, folder
+            return f"{self._checkpoint.rstrip('/')}/spark", identity, log_file
         place = Path(self._checkpoint).resolve()
         mark = place / "id"
         try:
@@ -167,16 +174,21 @@ class SparkEngine:
             place.mkdir(parents=True, exist_ok=True)
             if not mark.exists():
                 mark.write_text(uuid4().hex)
-            return str(place / "spark"), mark.read_text().strip(), place
+            return str(place / "spark"), mark.read_text().strip(), place / "spark.log"
         except OSError as error:
             raise ConfigError(f"The checkpoint cannot be kept in {place}: {error}.") from error
 
     @contextlib.contextmanager
-    def _translated(self) -> Iterator[None]:
+    def _translated(self, log_file: Path) -> Iterator[None]:
         try:
             yield
         except (HeadraceError, KeyboardInterrupt, SystemExit):
             raise
+        except (ConnectionError, EOFError, Py4JNetworkError) as error:
+            raise EngineError(
+                "Spark's Java process ended, and did not say why: it was killed, or had no memory "
+                f"left. What it said before is in {log_file}."
+            ) from error
         except Exception as error:
             raise find_error(str(error), "Spark") from error
 
@@ -228,7 +240,7 @@ class _Course:
         """Run to the end."""
         coordinator = self._coordinator
         try:
-            with self._engine._translated():
+            with self._engine._translated(session.log):
                 self._start(session, location)
                 while not self._engine._halt and not coordinator.over:
                     self._turn()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import site
 import sys
@@ -17,6 +18,8 @@ from bridge.engines.java import find_java
 from bridge.errors import ConfigError
 
 __all__ = ["OLDEST_JAVA", "QUERY_SETTINGS", "Session", "master_of"]
+
+log = logging.getLogger(__name__)
 
 OLDEST_JAVA = 17
 """Oldest Java that Spark 4.3 runs on."""
@@ -106,9 +109,12 @@ class Session:
     def _start(self, name: str, master: str, settings: Mapping[str, str]) -> Any:
         is_here = master.startswith("local")
         # Spark asks the environment, not the setting, for the Python of what plans a source.
-        python = settings.get("spark.pyspark.python") or os.environ.setdefault(
-            "PYSPARK_PYTHON", sys.executable
+        python = (
+            settings.get("spark.pyspark.python")
+            or os.environ.get("PYSPARK_PYTHON")
+            or sys.executable
         )
+        os.environ["PYSPARK_PYTHON"] = python
         conf = {
             "spark.master": master,
             "spark.app.name": name,
@@ -149,5 +155,12 @@ class Session:
 
     def stop(self) -> None:
         """Stop Spark, unless it ran before."""
-        if self.mine:
+        if not self.mine:
+            return
+        try:
             self.spark.stop()
+        except Exception as error:
+            # Java is gone; whoever comes next starts another.
+            log.debug("Spark could not be stopped: %s", error)
+            SparkContext._gateway = SparkContext._jvm = None
+            SparkContext._active_spark_context = None
