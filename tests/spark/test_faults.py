@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -122,6 +123,17 @@ def workers_of(reader: StagerClient) -> list[int]:
     return list(out)
 
 
+def executors_of(driver: int) -> list[psutil.Process]:
+    """Return the executors' Java processes."""
+    out = []
+    for child in psutil.Process(driver).children(recursive=True):
+        # Processes come and go while we look.
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if "CoarseGrainedExecutorBackend" in " ".join(child.cmdline()):
+                out.append(child)
+    return out
+
+
 def test_a_python_worker_is_killed(
     session: Any,
     stager: Stager,
@@ -153,6 +165,9 @@ def test_a_python_worker_is_killed(
     assert not thread.is_alive()
     assert not failures
     check(reader, streams)
+    told = read_events(reader, "spark_progress")
+    assert told
+    assert told[-1].data["milliseconds"]["triggerExecution"] > 0
 
 
 def test_the_driver_is_killed_twice(
@@ -187,11 +202,7 @@ def test_an_executor_is_killed(
 ) -> None:
     driver = drive("local-cluster[2,1,600]")
     wait_for(reader, at_least(3 * FRAMES // SLICES))
-    java = [
-        child
-        for child in psutil.Process(driver.pid).children(recursive=True)
-        if "CoarseGrainedExecutorBackend" in " ".join(child.cmdline())
-    ]
+    java = executors_of(driver.pid)
     assert len(java) == 2
     walkers.go_on()
     java[0].kill()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import site
+import socket
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,7 +16,7 @@ from pyspark.java_gateway import launch_gateway
 from pyspark.sql import SparkSession
 
 from bridge.engines.java import find_java
-from bridge.errors import ConfigError
+from bridge.errors import ConfigError, EngineError
 
 __all__ = ["OLDEST_JAVA", "QUERY_SETTINGS", "Session", "master_of"]
 
@@ -72,6 +73,24 @@ def _paths() -> str:
     return os.pathsep.join(out)
 
 
+def _reach(master: str) -> None:
+    """Make sure that a standalone cluster is there: Spark itself would look for a minute."""
+    if not master.startswith("spark://"):
+        return
+    failures = []
+    for address in master.removeprefix("spark://").split(","):
+        host, _, port = address.rpartition(":")
+        try:
+            socket.create_connection((host, int(port)), timeout=5.0).close()
+            return
+        except (OSError, ValueError) as error:
+            failures.append(f"{address}: {error}")
+    raise EngineError(
+        f"The Spark cluster {master} cannot be reached ({'; '.join(failures)}). Look whether its "
+        "master runs and listens there."
+    )
+
+
 class Session:
     """A Spark session; one that is there already is used, and left as it was.
 
@@ -90,6 +109,8 @@ class Session:
     ------
     ConfigError
         If Java is missing or too old.
+    EngineError
+        If the cluster cannot be reached.
     """
 
     def __init__(self, name: str, master: str, settings: Mapping[str, str], log: Path) -> None:
@@ -107,6 +128,7 @@ class Session:
                 self.spark.conf.set(key, value)
 
     def _start(self, name: str, master: str, settings: Mapping[str, str]) -> Any:
+        _reach(master)
         is_here = master.startswith("local")
         # Spark asks the environment, not the setting, for the Python of what plans a source.
         python = (
