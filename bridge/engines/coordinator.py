@@ -450,7 +450,7 @@ class Coordinator:
             self._progress.finished(name)
         self._known = tuple(other for other in self._known if other != name)
         self._noted = self._known
-        self._positions.setdefault(name, position)
+        self._positions[name] = max(position, self._positions.get(name, 0))
 
     def _meet(self, name: str) -> None:
         if name not in self._known and name not in self._finished:
@@ -486,8 +486,9 @@ class Coordinator:
             ends[name] = topic.end
             if not topic.finished:
                 self._meet(name)
-            # A stream without a frame has nothing to be read.
-            over = over and topic.finished and (name in self._finished or not topic.end)
+            # A stream without a frame has nothing to be read; one that came back has more.
+            read = name in self._finished and self._positions.get(name, 0) >= topic.end
+            over = over and topic.finished and (read or not topic.end)
         names = {topic.name.removeprefix(FRAMES) for topic in topics}
         self._streams_over = over and names.issuperset(self.job.expected)
         self._progress.ends(ends)

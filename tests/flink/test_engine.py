@@ -68,6 +68,7 @@ class Watched:
             while self._last is None or not what(self._last):
                 if self.error is not None:
                     raise self.error
+                assert self.result is None, f"The engine has ended before; last was {self._last}."
                 assert time.monotonic() < deadline, f"Waited in vain; last was {self._last}."
                 self._news.wait(0.5)
 
@@ -116,13 +117,14 @@ def test_results_are_those_of_the_local_engine(stager: Stager, reader: StagerCli
 
 
 def test_a_killed_worker_and_a_new_simulation(stager: Stager, reader: StagerClient) -> None:
-    streams = make_streams(600)
-    trickle = Trickle(stager.address, {name: streams[name] for name in "ab"})
+    streams = make_streams(2000)
     expected = tuple(streams)
     job = Job(
         make_pipeline(("tenth", EachTenth())), stager.address, options=QUICK, expected=expected
     )
     watched = Watched(job)
+    watched.wait_for(lambda s: True)
+    trickle = Trickle(stager.address, {name: streams[name] for name in "ab"})
     watched.wait_for(lambda s: s.frames >= 100 and s.checkpoints >= 1)
     # The third simulation begins only now.
     late = Trickle(stager.address, {"c": streams["c"]})
@@ -131,9 +133,9 @@ def test_a_killed_worker_and_a_new_simulation(stager: Stager, reader: StagerClie
     trickle.finish()
     late.finish()
     statistics = watched.join()
-    assert statistics.frames == 1800
-    assert check_results(reader, streams) == 1800
-    check_commands(reader, streams, every=10, frames=1800)
+    assert statistics.frames == 6000
+    assert check_results(reader, streams) == 6000
+    check_commands(reader, streams, every=10, frames=6000)
     resumed = read_events(reader, "resumed")
     assert resumed
     assert all(event.data["downtime"] >= 0 for event in resumed)
@@ -143,8 +145,7 @@ def test_a_killed_worker_and_a_new_simulation(stager: Stager, reader: StagerClie
 def test_a_savepoint_goes_on_with_more_workers(
     stager: Stager, reader: StagerClient, tmp_path: Path
 ) -> None:
-    streams = make_streams(600)
-    trickle = Trickle(stager.address, streams)
+    streams = make_streams(2000)
     job = Job(
         make_pipeline(("tenth", EachTenth())),
         stager.address,
@@ -152,6 +153,8 @@ def test_a_savepoint_goes_on_with_more_workers(
         expected=tuple(streams),
     )
     first = Watched(job, parallelism=1, checkpoint=tmp_path)
+    first.wait_for(lambda s: True)
+    trickle = Trickle(stager.address, streams)
     first.wait_for(lambda s: s.frames >= 100)
     first.engine.stop()
     assert first.join().state == "stopped"
@@ -159,8 +162,8 @@ def test_a_savepoint_goes_on_with_more_workers(
     trickle.finish()
     second = FlinkEngine(job, parallelism=2, savepoint=first.engine.savepoint)
     assert second.run().state == "finished"
-    assert check_results(reader, streams) == 1800
-    check_commands(reader, streams, every=10, frames=1800)
+    assert check_results(reader, streams) == 6000
+    check_commands(reader, streams, every=10, frames=6000)
 
 
 def test_workers_alone_store_results(stager: Stager, reader: StagerClient) -> None:

@@ -214,7 +214,7 @@ def _build(environment: Any, job: Job, name: str, rest: str, *, cancels: bool) -
         Plan,
         slots_of,
     )
-    from bridge.engines.flink.slots import MAX_PARALLELISM, choose_keys
+    from bridge.engines.flink.slots import MAX_PARALLELISM, SLOTS, choose_keys
 
     environment.set_max_parallelism(MAX_PARALLELISM)
     gateway = get_gateway()
@@ -229,15 +229,16 @@ def _build(environment: Any, job: Job, name: str, rest: str, *, cancels: bool) -
 
     tables = StreamTableEnvironment.create(environment)
     table = f"ticks_{uuid4().hex[:8]}"
-    # Each slot's key once; then one element a second, so that the source never ends.
+    # Each slot's key once, so that all begin at once; then keys at random for ever, since a timer
+    # that was on its way when its worker was killed is gone.
     tables.execute_sql(
         f"CREATE TEMPORARY TABLE {table} (i INT) WITH ('connector' = 'datagen', "
-        "'rows-per-second' = '1', 'fields.i.kind' = 'random', "
-        "'fields.i.min' = '0', 'fields.i.max' = '0')"
+        f"'rows-per-second' = '{SLOTS // 2}', 'fields.i.kind' = 'random', "
+        f"'fields.i.min' = '1', 'fields.i.max' = '{SLOTS}')"
     )
     ticks = tables.sql_query(
         f"SELECT k, 0 AS v FROM (SELECT k FROM (VALUES {slots_of(keys)}) AS t(k) "
-        f"UNION ALL SELECT i + {keys[0]} AS k FROM {table})"
+        f"UNION ALL SELECT ARRAY{list(keys)}[i] AS k FROM {table})"
     )
     source = tables.to_append_stream(ticks, Types.ROW([Types.INT(), Types.INT()]))
     reports = (

@@ -1,0 +1,129 @@
+"""A standalone cluster, its command line, and jobs whose processes are killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bridge.engines.job import Job
+from bridge.errors import ConfigError
+from bridge.jobs.clusters import LocalCluster
+from bridge.staging import Stager, StagerClient
+from tests.bridge.engines.common import check_commands, check_results, make_streams, read_events
+from tests.bridge.engines.pipelines import EachTenth, make_pipeline
+from tests.bridge.engines.trickle import Trickle
+from tests.flink.test_engine import QUICK, Watched
+
+PIPELINE = """
+[pipeline]
+name = "means"
+[[pipeline.operators]]
+use = "moments"
+input = "x"
+[engine]
+save_every = 0.3
+checkpoint_every = 0.5
+status_every = 0.3
+"""
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
+    folder = tmp_path_factory.mktemp("cluster")
+    with LocalCluster("flink", workers=2, slots=1, directory=folder) as found:
+        over = threading.Event()
+
+        def look_after() -> None:
+            while not over.wait(0.2):
+                found.look_after()
+
+        keeper = threading.Thread(target=look_after, daemon=True)
+        keeper.start()
+        yield found
+        over.set()
+        keeper.join(5)
+
+
+def headrace(state: Path, *arguments: str) -> Any:
+    done = subprocess.run(
+        [sys.executable, "-m", "bridge.cli", *arguments, "--json"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**os.environ, "HEADRACE_STATE": str(state), "PYTHONPATH": "."},
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr + done.stdout
+    return json.loads(done.stdout)
+
+
+def test_a_port_in_use_is_told(cluster: LocalCluster, tmp_path: Path) -> None:
+    port = int(cluster.address.rpartition(":")[2])
+    with pytest.raises(ConfigError, match=f"Port {port} .* cannot be had"):
+        LocalCluster("flink", workers=1, slots=1, directory=tmp_path, port=port)
+
+
+def test_killed_task_managers(
+    cluster: LocalCluster, stager: Stager, reader: StagerClient, tmp_path: Path
+) -> None:
+    streams = make_streams(3000)
+    job = Job(
+        make_pipeline(("tenth", EachTenth())),
+        stager.address,
+        options=QUICK,
+        expected=tuple(streams),
+    )
+    watched = Watched(job, cluster=cluster.address, checkpoint=tmp_path)
+    watched.wait_for(lambda s: True)
+    trickle = Trickle(stager.address, streams)
+    watched.wait_for(lambda s: s.frames >= 100 and s.checkpoints >= 1)
+    os.kill(cluster.pid("worker-0"), signal.SIGKILL)
+    watched.wait_for(lambda s: bool(read_events(reader, "resumed")))
+    trickle.finish()
+    assert watched.join().frames == 9000
+    assert check_results(reader, streams) == 9000
+    check_commands(reader, streams, every=10, frames=9000)
+    assert read_events(reader, "resumed")[0].data["downtime"] > 0
+
+
+def test_submit_look_cancel_and_go_on(
+    cluster: LocalCluster, stager: Stager, reader: StagerClient, tmp_path: Path
+) -> None:
+    path = tmp_path / "pipeline.toml"
+    path.write_text(PIPELINE)
+    streams = make_streams(2000, names=("a", "b"))
+    submit = ("submit", str(path), "--engine", "flink", "--cluster", cluster.address)
+    where = ("--stager", stager.address, "--checkpoint", str(tmp_path / "checkpoints"))
+    record = headrace(tmp_path, *submit, *where)
+    deadline = time.monotonic() + 100
+    trickle = None
+    while True:
+        [view] = headrace(tmp_path, "jobs", record["id"])
+        told = view.get("statistics")
+        if told and trickle is None:
+            trickle = Trickle(stager.address, streams)
+        if told and told.get("frames", 0) >= 50 and told.get("checkpoints", 0) >= 1:
+            break
+        assert time.monotonic() < deadline, view
+    assert view["state"] == "running"
+    assert set(told["simulations"]) == set(streams)
+    ended = headrace(tmp_path, "cancel", record["id"], "--savepoint")
+    assert ended["savepoint"]
+    assert any("job manager" in name for name in headrace(tmp_path, "logs", record["id"]))
+    assert trickle is not None
+    trickle.finish()
+    again = headrace(tmp_path, *submit, *where, "--savepoint", ended["savepoint"])
+    while headrace(tmp_path, "jobs", again["id"])[0]["state"] != "finished":
+        assert time.monotonic() < deadline + 100
+    topics = {t.name: t for t in reader.topics("results/means/")}
+    assert {t.writers[f"means/{t.name[-1]}"] for t in topics.values()} == {2000}
