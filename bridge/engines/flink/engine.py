@@ -169,6 +169,13 @@ class FlinkEngine:
                 stamp=time.time(),
             )
             client.append("events", [msgspec.msgpack.encode(event)])
+        if "ModuleNotFoundError" in str(error):
+            raise _Over(
+                EngineError(
+                    f"{error} The workers have no such module: install it in their environment, "
+                    "or ship it (headrace submit --python-files)."
+                )
+            )
         if failures and type(error).__name__ in _FATAL:
             # It would fail again at the same frames.
             raise _Over(error)

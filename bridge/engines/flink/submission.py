@@ -159,6 +159,9 @@ def submit(
             "rest.bind-port": str(port),
             "taskmanager.numberOfTaskSlots": str(parallelism),
         }
+        if sys.path[0] and Path(sys.path[0]).is_dir():
+            # Modules beside the script that is running are found by its workers, too.
+            options["python.pythonpath"] = str(Path(sys.path[0]).absolute())
     options |= dict(settings or {})
     return Submission(
         _execute(job, name, rest.address, options, cancels=cancels), name, rest.address, str(place)
