@@ -205,6 +205,10 @@ class Dihedrals(FrameOperator):
         self.encoding = encoding
         self._needed = int(self.atoms.max()) + 1
 
+    def reads(self) -> tuple[str, ...]:
+        """Return the columns that `process` reads."""
+        return (self.variable, self.box) if self.box else (self.variable,)
+
     def process(self, batch: FrameBatch, context: Context) -> FrameBatch:
         """Add the column."""
         positions = coordinates_of(batch, self.variable, "Dihedrals", atoms=self._needed)

@@ -121,6 +121,10 @@ class Distances(FrameOperator):
         self.output = output_name(output)
         self._needed = int(self.pairs.max()) + 1
 
+    def reads(self) -> tuple[str, ...]:
+        """Return the columns that `process` reads."""
+        return (self.variable, self.box) if self.box else (self.variable,)
+
     def process(self, batch: FrameBatch, context: Context) -> FrameBatch:
         """Add the column."""
         positions = coordinates_of(

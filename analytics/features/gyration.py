@@ -84,6 +84,10 @@ class RadiusOfGyration(FrameOperator):
         self.output = output_name(output)
         self._needed = 1 if self.atoms is None else int(self.atoms.max()) + 1
 
+    def reads(self) -> tuple[str, ...]:
+        """Return the columns that `process` reads."""
+        return (self.variable,)
+
     def process(self, batch: FrameBatch, context: Context) -> FrameBatch:
         """Add the column."""
         points = coordinates_of(batch, self.variable, "RadiusOfGyration", atoms=self._needed)

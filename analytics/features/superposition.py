@@ -182,6 +182,10 @@ class _Fitting(FrameOperator):
         self.output = output_name(output)
         self._needed = 1 if self.atoms is None else int(self.atoms.max()) + 1
 
+    def reads(self) -> tuple[str, ...]:
+        """Return the columns that `process` reads."""
+        return (self.variable,)
+
     def _points(self, batch: FrameBatch) -> tuple[npt.NDArray[Any], Array]:
         """Return all coordinates, and those to fit as finite float64."""
         name = type(self).__name__

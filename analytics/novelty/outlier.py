@@ -87,6 +87,10 @@ class LocalOutlier(GlobalOperator):
         self._model: OutlierModel | None = None
         self._fits = 0
 
+    def reads(self) -> tuple[str, ...]:
+        """Return the columns that `process` reads."""
+        return self._space.reads()
+
     def process(self, batch: FrameBatch, context: Context) -> FrameBatch:
         """Add the score and the number of fits."""
         rows = self._space.read(batch)

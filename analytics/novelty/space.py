@@ -88,6 +88,11 @@ class Space:
         self.features = features
         self.version = 0
 
+    def reads(self) -> tuple[str, ...]:
+        """Return the columns that are looked at, where a batch has them."""
+        model = (self.features, f"{self.input}_model") if self.features else ()
+        return (self.input, f"{self.input}_version", *model)
+
     def read(self, batch: FrameBatch) -> dict[str, Array]:
         """Return what the memory keeps: ``coordinates`` and, if learned, ``features``.
 

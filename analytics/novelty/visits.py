@@ -67,6 +67,10 @@ class VisitCounts(GlobalOperator):
             Bins(memory, width, relative=relative),
         )
 
+    def reads(self) -> tuple[str, ...]:
+        """Return the columns that `process` reads."""
+        return self._visited.space.reads()
+
     def process(self, batch: FrameBatch, context: Context) -> FrameBatch:
         """Add the column of counts."""
         visited = self._visited

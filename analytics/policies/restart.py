@@ -165,6 +165,10 @@ class RestartRare(GlobalOperator):
         # command that has not shown yet (-1: there is none).
         self._walkers: dict[str, list[int]] = {}
 
+    def reads(self) -> tuple[str, ...]:
+        """Return the columns that `process` reads."""
+        return (*self._visited.space.reads(), *self.inline)
+
     def process(self, batch: FrameBatch, context: Context) -> FrameBatch:
         """Remember the frames, and restart the walker where it is due."""
         if not len(batch):

@@ -69,6 +69,10 @@ class StopAtTarget(GlobalOperator):
         self._reached = ""
         self._told: list[str] = []
 
+    def reads(self) -> tuple[str, ...]:
+        """Return the columns that `process` reads."""
+        return (self.column,)
+
     def process(self, batch: FrameBatch, context: Context) -> FrameBatch:
         """Look at the column."""
         if not len(batch):

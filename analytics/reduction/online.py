@@ -77,6 +77,10 @@ class OnlineReduction(GlobalOperator):
         self._version = 0
         self._n_features: int | None = None
 
+    def reads(self) -> tuple[str, ...]:
+        """Return the columns that `process` reads."""
+        return self.input
+
     def process(self, batch: FrameBatch, context: Context) -> FrameBatch:
         """Add the columns, and learn."""
         name = type(self).__name__

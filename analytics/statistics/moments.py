@@ -80,6 +80,10 @@ class Moments(GlobalOperator):
         self.moments = RunningMoments(half_life=half_life)
         self._shown: np.ndarray[Any, np.dtype[np.float64]] | None = None
 
+    def reads(self) -> tuple[str, ...]:
+        """Return the columns that `process` reads."""
+        return self.input
+
     def process(self, batch: FrameBatch, context: Context) -> FrameBatch:
         """Add the columns."""
         rows = matrix_of(batch, self.input, "Moments")
