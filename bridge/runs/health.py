@@ -7,6 +7,7 @@ import os
 import platform
 import shutil
 import socket
+import subprocess
 import sys
 from collections.abc import Sequence
 from importlib import metadata
@@ -15,6 +16,9 @@ from pathlib import Path
 from typing import Literal
 
 import msgspec
+
+from bridge.engines.java import find_java
+from bridge.errors import ConfigError
 
 __all__ = ["PARTS", "Finding", "Part", "examine", "has_part"]
 
@@ -47,6 +51,8 @@ PARTS: tuple[Part, ...] = (
     Part("adapter replay", "mdanalysis", (("MDAnalysis", "MDAnalysis"),)),
     Part("operators of novelty", "analysis", (("sklearn", "scikit-learn"), ("scipy", "scipy"))),
     Part("plots of the report", "report", (("matplotlib", "matplotlib"),)),
+    Part("engine flink", "flink", (("pyflink", "apache-flink"),)),
+    Part("engine spark", "spark", (("pyspark", "pyspark"), ("pyarrow", "pyarrow"))),
     Part(
         "example adk_replay",
         "test",
@@ -91,6 +97,8 @@ def examine() -> list[Finding]:
         *(_core(name, distribution) for name, distribution in _CORE),
         *(_part(part) for part in PARTS),
         *_entry_points(),
+        *(_java(*engine) for engine in (("Flink", 11, True), ("Spark", 17, False))),
+        *_workers(),
         _ram(),
         _port(),
         _cores(),
@@ -151,6 +159,42 @@ def _entry_points() -> list[Finding]:
             findings.append(
                 Finding(what, "error", "none registered", "pip install --force-reinstall headrace")
             )
+    return findings
+
+
+def _java(engine: str, oldest: int, bundled: bool) -> Finding:
+    subject = f"Java for {engine}"
+    try:
+        java = find_java(oldest, engine, bundled=bundled)
+    except ConfigError as error:
+        return Finding(subject, "missing", "none that will do", str(error))
+    return Finding(subject, "ok", f"{java.version}, of {java.source}, at {java.home}")
+
+
+def _workers() -> list[Finding]:
+    """Look at the interpreters that the environment names for Spark's workers."""
+    findings = []
+    for name in ("PYSPARK_PYTHON", "PYSPARK_DRIVER_PYTHON"):
+        given = os.environ.get(name)
+        if not given:
+            continue
+        advice = f"Unset {name}: workers then use the interpreter that starts them."
+        code = "import platform, bridge; print(platform.python_version())"
+        try:
+            done = subprocess.run(
+                [given, "-c", code], capture_output=True, text=True, timeout=20, check=False
+            )
+        except (OSError, subprocess.TimeoutExpired) as error:
+            findings.append(Finding(name, "warning", f"{given} cannot be started: {error}", advice))
+            continue
+        version = done.stdout.strip()
+        if done.returncode:
+            findings.append(Finding(name, "warning", f"{given} has no headrace", advice))
+        elif version.split(".")[:2] != platform.python_version().split(".")[:2]:
+            found = f"{given} is Python {version}, this is {platform.python_version()}"
+            findings.append(Finding(name, "warning", found, advice))
+        else:
+            findings.append(Finding(name, "ok", f"{given}, Python {version}"))
     return findings
 
 

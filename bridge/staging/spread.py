@@ -12,6 +12,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, TypeVar
 
@@ -24,8 +25,17 @@ from bridge.frames import Frame
 from bridge.schema import StreamSchema
 from bridge.staging.client import AppendResult, Fetched, Gap, StagerClient, StoredRecord
 from bridge.staging.messages import StreamOptions, TopicStatus
+from bridge.transports.curve import ClientKeys
 
-__all__ = ["ClientLike", "SpreadClient", "connect", "owner", "split_addresses", "subject"]
+__all__ = [
+    "ClientLike",
+    "SpreadClient",
+    "connect",
+    "load_keys",
+    "owner",
+    "split_addresses",
+    "subject",
+]
 
 T = TypeVar("T")
 
@@ -156,6 +166,17 @@ def subject(topic: str) -> str:
     parts = topic.split("/")
     at = _OF_A_SIMULATION.get(parts[0], 0)
     return parts[at] if 0 < at < len(parts) else topic
+
+
+def load_keys(folder: Path) -> Any:
+    """Return the keys for an encrypted connection, from a folder made by ``headrace keys``.
+
+    Raises
+    ------
+    ConfigError
+        If a file is missing, damaged, or can be read by others.
+    """
+    return ClientKeys.load(folder / "client.key", folder / "stager.pub")
 
 
 def connect(

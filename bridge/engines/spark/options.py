@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bridge.errors import ConfigError
-from bridge.staging.spread import ClientLike, connect
-from bridge.transports.curve import ClientKeys
+from bridge.staging.spread import ClientLike, connect, load_keys
 
 __all__ = ["SinkOptions", "SourceOptions"]
 
@@ -74,7 +73,7 @@ class _Connected:
         keys = None
         if self.keys:
             folder = Path(self.keys)
-            keys = ClientKeys.load(folder / "client.key", folder / "stager.pub")
+            keys = load_keys(folder)
         return connect(self.stager, name=name, keys=keys, timeout=self.timeout)
 
 
