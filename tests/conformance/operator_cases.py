@@ -21,7 +21,7 @@ from analytics.features import (
 )
 from analytics.novelty import LocalOutlier, VisitCounts
 from analytics.policies import RestartRare, StopAtTarget
-from analytics.reduction import OnlinePCA, OnlineTICA
+from analytics.reduction import OnlinePCA, OnlineTICA, Projection
 from analytics.statistics import Moments
 from bridge.frames import FrameBatch
 from bridge.testing.operators import Maker, random_stream
@@ -69,6 +69,13 @@ STATISTICS: list[Case] = [
     ),
 ]
 REDUCTION: list[Case] = [
+    Case(
+        "project",
+        lambda: Projection(
+            components=np.arange(10.0).reshape(2, 5) - 4, mean=np.ones(5), input="features"
+        ),
+        FEATURES_OF_FRAMES,
+    ),
     Case("pca", lambda: OnlinePCA(input="features", update_every=45), FEATURES_OF_FRAMES),
     Case(
         "forgetting pca",
