@@ -33,7 +33,8 @@ def _show(result: dict[str, Any]) -> None:
 def main() -> int:
     """Parse the command line, run, print."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("name", choices=[*NAMES, "all"])
+    parser.add_argument("name", choices=[*NAMES, "engines", "all"])
+    parser.add_argument("--engine", choices=("flink", "spark"), default="flink")
     parser.add_argument("--quick", action="store_true", help="at most 45 s, less exact")
     parser.add_argument("--json", action="store_true", help="print nothing but the JSON object")
     options = parser.parse_args()
@@ -41,7 +42,8 @@ def main() -> int:
     results = []
     for name in names:
         module = importlib.import_module(f"benchmarks.{name}")
-        result = module.run(options.quick)
+        more = {"engine": options.engine} if name == "engines" else {}
+        result = module.run(options.quick, **more)
         results.append(result)
         if not options.json:
             print(f"{name}:")
