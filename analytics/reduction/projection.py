@@ -106,7 +106,7 @@ class Projection(FrameOperator):
             path = Path(components)
             if path.suffix == ".npz":
                 with np.load(path, allow_pickle=False) as file:
-                    mean = file["mean"] if "mean" in file else None
+                    mean = file.get("mean")
         rows = rows.reshape(len(rows), -1) if rows.ndim > 1 else rows[None]
         if n_components is not None and not 1 <= n_components <= len(rows):
             raise ConfigError(
