@@ -488,6 +488,9 @@ class Coordinator:
                 self._meet(name)
             # A stream without a frame has nothing to be read; one that came back has more.
             read = name in self._finished and self._positions.get(name, 0) >= topic.end
+            if not self.job.is_gathered:
+                # A worker that was started again does not take up what is done altogether.
+                read = read or topic.groups.get(self.job.consumer, -1) >= topic.end
             over = over and topic.finished and (read or not topic.end)
         names = {topic.name.removeprefix(FRAMES) for topic in topics}
         self._streams_over = over and names.issuperset(self.job.expected)

@@ -32,6 +32,7 @@ from bridge.staging.spread import ClientLike
 __all__ = ["FRAMES", "PartitionStage"]
 
 FRAMES = "frames/"
+_MOST = 1 << 16  # frames in one fetch
 _LOOK = 0.5  # seconds between two looks at which streams there are
 
 
@@ -292,7 +293,8 @@ class PartitionStage:
             {one.topic: one.position for one in chosen},
             group=self.job.consumer,
             commit=self._to_commit.pop(self.job.consumer, None),
-            max_frames=self._portions.frames,
+            # As much of each of many streams as of one alone: a batch costs, however small.
+            max_frames=min(self._portions.frames * len(chosen), _MOST),
             max_bytes=self.job.options.max_bytes,
             # A fetch that may not wait refuses topics that do not exist yet.
             wait=max(wait, 0.001),

@@ -10,6 +10,30 @@ from bridge.staging.client import Fetched
 __all__ = ["Portions"]
 
 
+_LITTLE = 256 << 10  # bytes up to which pieces that follow each other are copied into one
+
+
+def _joined(fetched: Fetched) -> Iterator[tuple[FrameBatch, float]]:
+    """Yield batches, small neighbours as one: each costs an append, however small it is."""
+    waiting: list[FrameBatch] = []
+    size, stamp = 0, 0.0
+    for batch, put in zip(fetched.batches, fetched.stamps, strict=True):
+        fits = (
+            waiting
+            and waiting[-1].simulation == batch.simulation
+            and waiting[-1].stop == batch.first
+            and size + batch.nbytes <= _LITTLE
+        )
+        if waiting and not fits:
+            yield FrameBatch.concatenate(waiting), stamp
+            waiting, size = [], 0
+        waiting.append(batch)
+        size += batch.nbytes
+        stamp = put
+    if waiting:
+        yield FrameBatch.concatenate(waiting), stamp
+
+
 class Portions:
     """Keeps batches so small that none takes much longer than a set time.
 
@@ -32,14 +56,14 @@ class Portions:
         self._seconds = seconds
 
     def cut(self, fetched: Fetched) -> Iterator[tuple[FrameBatch, float]]:
-        """Cut what staging holds in one piece, and would be too much at once.
+        """Cut what staging holds in one piece, and would be too much at once; join what is little.
 
         Yields
         ------
         batch, put
             A piece, and the Unix time at which its newest frame was put.
         """
-        for batch, put in zip(fetched.batches, fetched.stamps, strict=True):
+        for batch, put in _joined(fetched):
             at = 0
             while at < len(batch):
                 stop = at + self.frames
