@@ -14,8 +14,10 @@ import numpy as np
 from analytics.features import (
     RMSD,
     ContactMap,
+    DensityMap,
     Dihedrals,
     Distances,
+    RadialDistribution,
     RadiusOfGyration,
     Superpose,
 )
@@ -45,6 +47,9 @@ FEATURES_OF_FRAMES = random_stream({"features": (5,)}, frames=160, seed=4)
 REFERENCE = [[0.0, 0.0, 0.0], [1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]
 TILTED = np.array([[2.0, 0.0, 0.0], [3.1, 1.5, 0.0], [-0.7, 2.2, 1.8]], np.float32)
 BOXED = [b.with_columns({"box": np.repeat(TILTED[None], len(b), axis=0)}) for b in POSITIONS]
+RECTANGULAR = [
+    b.with_columns({"box": np.full((len(b), 3), np.array([3.0, 3.5, 4.0]))}) for b in POSITIONS
+]
 
 LEARNED = learned_stream()
 FEW = {"neighbours": 5, "minimum": 20, "update_every": 35}
@@ -58,6 +63,9 @@ FEATURES: list[Case] = [
     Case("contact_map", lambda: ContactMap(atoms=[0, 2, 4, 6], cutoff=1.2), POSITIONS),
     Case("superpose", lambda: Superpose(reference=REFERENCE, atoms=[0, 1, 2, 5]), POSITIONS),
     Case("rmsd", lambda: RMSD(reference=REFERENCE, atoms=[0, 1, 2, 5]), POSITIONS),
+    Case("density_map", lambda: DensityMap(bins=[3, 4, 2]), BOXED),
+    Case("number density", lambda: DensityMap(bins=2, quantity="density"), BOXED),
+    Case("rdf", lambda: RadialDistribution(cutoff=1.5, bins=6), RECTANGULAR),
     Case("radius_of_gyration", lambda: RadiusOfGyration(atoms=[0, 1, 3]), POSITIONS),
 ]
 STATISTICS: list[Case] = [
