@@ -1,0 +1,5 @@
+"""Where results go besides staging."""
+
+from analytics.sinks.parquet import ParquetSink
+
+__all__ = ["ParquetSink"]
