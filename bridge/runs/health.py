@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
+import re
 import shutil
 import socket
 import subprocess
@@ -69,6 +70,13 @@ _CORE = (
 )
 
 
+# What each engine cannot be with: distribution, first version that will do, first that will not.
+_PINS: dict[str, tuple[tuple[str, str, str], ...]] = {
+    "apache-flink": (("py4j", "0.10.9.7", "0.10.9.8"), ("pyarrow", "0", "17")),
+    "pyspark": (("py4j", "0.10.9.9", "0.10.9.10"), ("pyarrow", "18", ""), ("pandas", "2.2", "3")),
+}
+
+
 class Finding(msgspec.Struct, frozen=True):
     """One line of the doctor's.
 
@@ -98,6 +106,7 @@ def examine() -> list[Finding]:
         *(_part(part) for part in PARTS),
         *_entry_points(),
         *(_java(*engine) for engine in (("Flink", 11, True), ("Spark", 17, False))),
+        *_pins(),
         *_workers(),
         _ram(),
         _port(),
@@ -169,6 +178,44 @@ def _java(engine: str, oldest: int, bundled: bool) -> Finding:
     except ConfigError as error:
         return Finding(subject, "missing", "none that will do", str(error))
     return Finding(subject, "ok", f"{java.version}, of {java.source}, at {java.home}")
+
+
+def _pins() -> list[Finding]:
+    """Look for what keeps an installed engine from working with what is beside it."""
+    installed = {name: _installed(name) for name in _PINS}
+    if all(installed.values()):
+        advice = "Make an environment for each: make setup-flink, make setup-spark."
+        found = "both are installed here, and they need different versions of py4j and pyarrow"
+        return [Finding("Flink and Spark", "warning", found, advice)]
+    findings = []
+    for engine, version in installed.items():
+        if version is None:
+            continue
+        extra = "flink" if engine == "apache-flink" else "spark"
+        for name, first, end in _PINS[engine]:
+            other = _installed(name)
+            if other is None or (
+                _ordered(first) <= _ordered(other)
+                and not (end and _ordered(end) <= _ordered(other))
+            ):
+                continue
+            found = f"{name} {other} does not go with {engine} {version}"
+            advice = f"pip install 'headrace[{extra}]'"
+            findings.append(Finding(f"{name} for {extra}", "warning", found, advice))
+    return findings
+
+
+def _installed(distribution: str) -> str | None:
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _ordered(version: str) -> tuple[int, ...]:
+    """Return the leading numbers of a version, to compare with; 2.0rc1 counts as 2.0."""
+    found = re.match(r"\d+(?:\.\d+)*", version)
+    return tuple(map(int, found[0].split("."))) if found else ()
 
 
 def _workers() -> list[Finding]:
