@@ -1,1 +1,1 @@
-"""Suites that hold somebody's transport, engine or operator to what Headrace promises."""
+"""Suites that hold somebody's transport, engine, operator or adapter to what Headrace promises."""
