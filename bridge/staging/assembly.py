@@ -117,24 +117,42 @@ def blocks_of(topic: str, entry: Entry, schema: StreamSchema, locate: Locate) ->
 def join_blocks(
     topic: str, entries: Sequence[Entry], schema: StreamSchema, locate: Locate
 ) -> FrameBatch:
-    """Return decomposed frames as one batch: rows in global order, whoever wrote them."""
+    """Return decomposed frames as one batch: rows in global order, whoever wrote them.
+
+    Raises
+    ------
+    CorruptSegment
+        If bytes do not match their checksum, or the blocks of a step do not have each row once.
+    """
     n = len(entries)
+    total = next((v.shape[0] for v in schema.variables if v.decomposed), 0)
+    seen = np.empty(total, np.bool_)
     columns: dict[str, Array] = {
         v.name: np.empty((n, *v.shape), v.numpy_dtype) for v in schema.variables
     }
     steps, times = np.empty(n, np.int64), np.empty(n, np.float64)
     epochs = np.empty(n, np.int32)
     for i, entry in enumerate(entries):
+        seen[:] = False
         for rank, block in enumerate(blocks_of(topic, entry, schema, locate)):
+            rows: Any = block.ids
+            if rows is None:
+                rows = slice(block.start, block.start + block.count)
+            seen[rows] = True
             for v in schema.variables:
                 if v.decomposed:
-                    rows: Any = slice(block.start, block.start + block.count)
-                    columns[v.name][i][rows if block.ids is None else block.ids] = block.values[
-                        v.name
-                    ]
+                    columns[v.name][i][rows] = block.values[v.name]
                 elif rank == 0:
                     columns[v.name][i] = block.values[v.name]
             steps[i], times[i], epochs[i] = block.step, block.time, block.epoch
+        if not seen.all():
+            # The stager has counted the rows: where one is missing, another came twice.
+            missing = int(np.argmin(seen))
+            raise CorruptSegment(
+                f"The blocks of step {steps[i]} of {topic}, offset {entry.offset}, do not have "
+                f"each row once: row {missing} is in none. The ranks' ids are wrong; read on from "
+                "the next offset."
+            )
     offsets = np.array([e.offset for e in entries], np.int64)
     return FrameBatch(
         topic.partition("/")[2], offsets, steps=steps, times=times, epochs=epochs, columns=columns

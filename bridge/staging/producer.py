@@ -131,6 +131,8 @@ class Producer:
         self._variables = tuple((v.name, v.numpy_dtype, v.shape) for v in schema.variables)
         self._frame_bytes = schema.frame_nbytes
         self._decomposed = schema.n_ranks > 1
+        self._rank = rank
+        self._rows = next((v.shape[0] for v in schema.variables if v.decomposed), 0)
         # The chunk being filled: its arrays, next row and capacity are copied here for speed.
         self._open: OpenChunk | None = None
         self._room = deque[tuple[memoryview, int, int, int]]()
@@ -269,9 +271,11 @@ class Producer:
         start
             First global row of the block.
         values
-            Decomposed variables with the rank's rows, and the others whole (rank 0's count).
+            Decomposed variables with the rank's rows, and the others whole: rank 0's count, and
+            other ranks may leave them out.
         ids
-            Global row of each of the block's rows, where they are not contiguous.
+            Global row of each of the block's rows, where they are not contiguous. Together, the
+            blocks of a step have each row once.
 
         Returns
         -------
@@ -285,16 +289,25 @@ class Producer:
         """
         if step <= self._last_step:
             self._refuse_step(step)
-        lead = self._lead(values, ids)
+        lead = self._lead(values, ids, start)
+        if not self._decomposed:
+            # The one block is the frame.
+            return self.put(step, time, self._order(values, ids), epoch=epoch, timeout=timeout)
+        fitted = {}
+        for variable in self.schema.variables:
+            name = variable.name
+            shape = (lead, *variable.shape[1:]) if variable.decomposed else variable.shape
+            if self._rank and not variable.decomposed and name not in values:
+                fitted[name] = np.zeros((), variable.numpy_dtype)
+            else:
+                fitted[name] = self._fit(name, variable.numpy_dtype, shape, values.get(name))
+        if set(values) - set(fitted):
+            self._refuse_names(values)
         opened = self._next_chunk(timeout, lead=lead, ids=ids is not None, start=start)
         if opened is None:
             return False
-        for variable in self.schema.variables:
-            shape = (lead, *variable.shape[1:]) if variable.decomposed else variable.shape
-            value = values.get(variable.name)
-            opened.arrays[variable.name][0] = self._fit(
-                variable.name, variable.numpy_dtype, shape, value
-            )
+        for name, value in fitted.items():
+            opened.arrays[name][0] = value
         if ids is not None:
             opened.arrays["ids"][0] = ids
         opened.arrays["step"][0] = step
@@ -371,7 +384,7 @@ class Producer:
             self._refuse_names(columns)
         return steps_, times_, epochs_, arrays
 
-    def _lead(self, values: Mapping[str, Any], ids: Any) -> int:
+    def _lead(self, values: Mapping[str, Any], ids: Any, start: int) -> int:
         leads = {
             v.name: len(values[v.name])
             for v in self.schema.variables
@@ -383,7 +396,29 @@ class Producer:
                 f"The decomposed variables of a block of {self.simulation!r} disagree about its "
                 f"rows: {leads}{'' if ids is None else f', {len(ids)} ids'}."
             )
+        low, high = start, start + lead - 1
+        if ids is not None and lead:
+            low, high = int(np.min(ids)), int(np.max(ids))
+        if lead and (low < 0 or high >= self._rows):
+            raise SchemaError(
+                f"A block of {self.simulation!r} has rows from {low} to {high}; the rows of a "
+                f"frame count from 0 to {self._rows - 1}."
+            )
         return lead
+
+    def _order(self, values: Mapping[str, Any], ids: Any) -> dict[str, Any]:
+        """Return the only block's values in the order of their rows."""
+        if ids is None:
+            return dict(values)
+        rows = np.full(self._rows, -1, np.intp)
+        rows[ids] = np.arange(len(ids))
+        if len(ids) != self._rows or rows.min(initial=0) < 0:
+            raise SchemaError(
+                f"The {len(ids)} ids of a frame of {self.simulation!r} do not name each of its "
+                f"{self._rows} rows once."
+            )
+        decomposed = {v.name for v in self.schema.variables if v.decomposed}
+        return {k: np.asarray(v)[rows] if k in decomposed else v for k, v in values.items()}
 
     # -------------------------------------------------------------------- room
 
