@@ -216,4 +216,109 @@ def _openmm_case() -> AdapterCase:
     )  # fmt: skip
 
 
-CASES: dict[str, Callable[[], AdapterCase]] = {"link": link_case, "openmm": _openmm_case}
+# ASE ---------------------------------------------------------------------------------------------
+
+
+class _Copper:
+    """Eight atoms of copper and gold in ASE, with a Langevin thermostat."""
+
+    def __init__(
+        self, name: str, address: str | None, *, every: int = 1, select: Any = None
+    ) -> None:
+        from ase import units
+        from ase.build import bulk
+        from ase.calculators.emt import EMT
+        from ase.md.langevin import Langevin
+
+        from sim_adapters.ase import link as link_ase
+
+        noise = np.random.default_rng(3)
+        self.atoms = bulk("Cu", cubic=True) * (2, 1, 1)
+        self.atoms.symbols[2] = self.atoms.symbols[5] = "Au"
+        self.atoms.rattle(0.05, seed=1)
+        self.atoms.calc = EMT()
+        self.atoms.set_velocities(noise.normal(scale=0.02, size=(8, 3)))
+        self.dynamics = Langevin(
+            self.atoms, 2.0 * units.fs, temperature_K=300.0, friction=0.02 / units.fs,
+            fixcm=False, rng=noise,
+        )  # fmt: skip
+        self.stream = None
+        if address is not None:
+            self.stream = link_ase(
+                self.dynamics,
+                name,
+                stager=address,
+                select="all" if select is None else select,
+                fields=("positions", "velocities", "forces", "energies", "temperature"),
+                temperature=(250.0, 400.0),
+            )
+            self.dynamics.attach(self.stream, interval=every)
+
+    @property
+    def step(self) -> int:
+        return int(self.dynamics.nsteps)
+
+    def advance(self, steps: int) -> bool:
+        if self.stream is not None and self.stream.stopped:
+            return False
+        self.dynamics.run(steps)
+        return self.stream is None or not self.stream.stopped
+
+    def state(self) -> dict[str, Any]:
+        noise = np.frombuffer(str(self.dynamics.rng.bit_generator.state).encode(), np.uint8)
+        return {
+            "positions": self.atoms.get_positions(),
+            "momenta": self.atoms.get_momenta(),
+            "noise": noise,
+        }
+
+    def frame(self) -> dict[str, Any]:
+        # CODATA 2014: 1 eV = 96.48533 kJ/mol, and one ASE unit of time 10.180506 fs.
+        energy, per_ps = 96.48533289, 1000.0 / 10.18050571
+        return {
+            "positions": self.atoms.get_positions() / 10.0,
+            "velocities": self.atoms.get_velocities() / 10.0 * per_ps,
+            "forces": self.atoms.get_forces() * energy * 10.0,
+            "potential_energy": np.array(self.atoms.get_potential_energy() * energy),
+            "kinetic_energy": np.array(self.atoms.get_kinetic_energy() * energy),
+            "temperature": np.array(
+                self.atoms.get_kinetic_energy() / (1.5 * len(self.atoms) * 8.6173303e-5)
+            ),
+            "box": np.asarray(self.atoms.cell) / 10.0,
+        }
+
+    def read(self, parameter: str) -> float:
+        from ase import units
+
+        assert parameter == "temperature"
+        return float(self.dynamics.temp / units.kB)
+
+    def close(self, *, finished: bool = True) -> None:
+        if self.stream is not None:
+            self.stream.close(finished=finished)
+
+
+def _ase_case() -> AdapterCase:
+    pytest.importorskip("ase")
+    return AdapterCase(
+        make=_Copper,
+        units={
+            "positions": "nm", "velocities": "nm/ps", "forces": "kJ/mol/nm",
+            "potential_energy": "kJ/mol", "kinetic_energy": "kJ/mol", "temperature": "K",
+            "box": "nm",
+        },
+        timestep=0.002,
+        select="Au",
+        rows=[2, 5],
+        settable=Settable(parameter="temperature", values=(310.0, 320.0), outside=900.0),
+        restart="positions",
+        rtol=1e-5,
+        atol=1e-3,
+    )  # fmt: skip
+
+
+CASES: dict[str, Callable[[], AdapterCase]] = {
+    "ase": _ase_case,
+    "link": link_case,
+    "openmm": _openmm_case,
+}
