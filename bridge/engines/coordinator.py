@@ -88,7 +88,9 @@ class Coordinator:
         self._stops = Stops()
         self._arrivals = Arrivals(job)
         self._rounds = Rounds(self._client, job.name, job.merger)
-        self._workers = Workers(self._publisher.tell, None if job.is_gathered else self._progress)
+        self._workers = Workers(
+            None if moving else self._publisher.tell, None if job.is_gathered else self._progress
+        )
         self._positions: dict[str, int] = {}
         self._taken: dict[str, int] = {}
         self._finished: set[str] = set()
@@ -459,6 +461,8 @@ class Coordinator:
     # ------------------------------------------------------------- what is due
 
     def _look_after(self) -> None:
+        while self._client.absences:
+            self._tell_away(self._client.absences.popleft())
         now = time.monotonic()
         if now < self._next_status:
             return
@@ -475,6 +479,17 @@ class Coordinator:
                 f"No frame came for {quiet:.0f} s, and {whom}. Look at the simulations, or raise "
                 "the engine's 'idle_timeout'."
             )
+
+    def _tell_away(self, seconds: float) -> None:
+        self._publisher.tell(
+            Event(
+                "stager_away",
+                f"The stager at {self._raw.address} was started anew; it was away for "
+                f"{seconds:.1f} s.",
+                level="warning",
+                data={"downtime": round(seconds, 3)},
+            )
+        )
 
     def _status(self) -> None:
         self._next_status = time.monotonic() + self.job.options.status_every

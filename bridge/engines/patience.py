@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import ParamSpec, TypeVar
 
@@ -32,9 +33,18 @@ class PatientClient:
         client's own time limit at least.
     given_up
         Asked between tries; true ends the waiting.
+
+    Attributes
+    ----------
+    absences
+        For each time that the stager was started anew, the seconds without an answer; whoever tells
+        of them takes them out.
     """
 
     def __init__(self, client: ClientLike, timeout: float, given_up: Callable[[], bool]) -> None:
+        self.absences: deque[float] = deque(maxlen=64)
+        self._instance = client.instance
+        self._answered = time.monotonic()
         self._client = client
         self._timeout = timeout
         self._given_up = given_up
@@ -97,7 +107,7 @@ class PatientClient:
         began = time.monotonic()
         while True:
             try:
-                return call(*args, **kwargs)
+                answer = call(*args, **kwargs)
             except (ConnectionLost, NobodyListening) as error:
                 waited = time.monotonic() - began
                 if waited >= self._timeout or self._given_up():
@@ -107,3 +117,13 @@ class PatientClient:
                         "it goes on from its checkpoint."
                     ) from error
                 log.warning("The stager does not answer; waiting.", extra={"waited": waited})
+            else:
+                self._note_answer()
+                return answer
+
+    def _note_answer(self) -> None:
+        now = time.monotonic()
+        if self._client.instance != self._instance:
+            self._instance = self._client.instance
+            self.absences.append(now - self._answered)
+        self._answered = now

@@ -16,7 +16,14 @@ from bridge.staging.spread import ClientLike, connect
 __all__ = ["JobView", "look"]
 
 _PATIENCE = 3.0
-_TOLD = ("engine_restarted", "resumed", "worker_changed", "worker_lost", "engine_failed")
+_TOLD = (
+    "engine_restarted",
+    "resumed",
+    "worker_changed",
+    "worker_lost",
+    "stager_away",
+    "engine_failed",
+)
 _MANY = 400
 
 

@@ -170,6 +170,11 @@ class StagerClient:
         return self._session.address
 
     @property
+    def instance(self) -> str:
+        """Which stager answered last; another one after it was started anew."""
+        return self._session.instance
+
+    @property
     def mapped(self) -> bool:
         """Whether frames are read from mapped segments."""
         return self._session.mapped

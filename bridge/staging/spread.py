@@ -55,6 +55,11 @@ class ClientLike(Protocol):
         ...
 
     @property
+    def instance(self) -> str:
+        """Which stagers answered last; others after one was started anew."""
+        ...
+
+    @property
     def mapped(self) -> bool:
         """Whether frames are read from mapped segments."""
         ...
@@ -277,6 +282,11 @@ class SpreadClient:
     def address(self) -> str:
         """Where the stagers listen, separated by commas."""
         return ",".join(self._addresses)
+
+    @property
+    def instance(self) -> str:
+        """Which stagers answered last; others after one was started anew."""
+        return ",".join(client.instance for client in self._clients.values())
 
     @property
     def mapped(self) -> bool:

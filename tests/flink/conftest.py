@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from importlib.util import find_spec
 
 import pytest
 
+from bridge.jobs.clusters import LocalCluster
 from bridge.staging import Stager, StagerClient
 
 collect_ignore_glob = [] if find_spec("pyflink") else ["test_*.py"]
@@ -31,3 +33,21 @@ def reader(stager: Stager) -> Iterator[StagerClient]:
     """A connection, to look at what came about."""
     with StagerClient(stager.address) as connection:
         yield connection
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
+    """A standalone cluster, whose processes are started again if they end."""
+    folder = tmp_path_factory.mktemp("cluster")
+    with LocalCluster("flink", workers=2, slots=1, directory=folder) as found:
+        over = threading.Event()
+
+        def look_after() -> None:
+            while not over.wait(0.2):
+                found.look_after()
+
+        keeper = threading.Thread(target=look_after, daemon=True)
+        keeper.start()
+        yield found
+        over.set()
+        keeper.join(5)

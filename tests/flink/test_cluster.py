@@ -7,9 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,23 +33,6 @@ save_every = 0.3
 checkpoint_every = 0.5
 status_every = 0.3
 """
-
-
-@pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
-    folder = tmp_path_factory.mktemp("cluster")
-    with LocalCluster("flink", workers=2, slots=1, directory=folder) as found:
-        over = threading.Event()
-
-        def look_after() -> None:
-            while not over.wait(0.2):
-                found.look_after()
-
-        keeper = threading.Thread(target=look_after, daemon=True)
-        keeper.start()
-        yield found
-        over.set()
-        keeper.join(5)
 
 
 def headrace(state: Path, *arguments: str) -> Any:

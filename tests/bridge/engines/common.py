@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -64,10 +64,12 @@ def check_results(
     *,
     pipeline: str = "test",
     without: Iterable[tuple[str, int]] = (),
+    ended: Mapping[str, int] | None = None,
 ) -> int:
     """Assert that each frame's result is stored exactly once and right; return how many.
 
-    The places, which a global operator counts over all simulations, must be each number once.
+    The places, which a global operator counts over all simulations, must be each number once. The
+    streams in `ended` had ended once, after so many frames, and their sums have begun anew.
     """
     places = []
     gone = set(without)
@@ -80,7 +82,9 @@ def check_results(
         flat = kept["x"].reshape(len(kept), -1).astype(np.float64)
         norm = (flat * flat).sum(axis=1)
         assert np.array_equal(results["norm"], norm)
-        running = np.array([sum(norm[: i + 1].tolist()) for i in range(len(norm))])
+        begins = np.zeros(len(norm), int)
+        begins[(ended or {}).get(name, len(norm)) :] = (ended or {}).get(name, 0)
+        running = np.array([sum(norm[at : i + 1].tolist()) for i, at in enumerate(begins)])
         np.testing.assert_allclose(results["running"], running, rtol=1e-12)
         places += results["place"].tolist()
         stops = [meta["stop"] for _, meta in iterate_results(client, pipeline, name)]
