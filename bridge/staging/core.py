@@ -305,7 +305,7 @@ class StagerCore:
 
     def _resume(self, writer: _Writer, now: float) -> None:
         try:
-            while writer.leases:
+            while writer.leases and not writer.log.is_ahead(writer.rank):
                 lease = writer.leases[0]
                 held = writer.log.grant(lease.size, writer.rank)
                 if held is None:
@@ -314,7 +314,7 @@ class StagerCore:
                 segment = held.segment
                 reply = m.Leased(lease.request, segment.number, str(segment.path), segment.size)
                 self._answer(writer.peer, reply)
-            while writer.queue:
+            while writer.queue and not writer.log.is_ahead(writer.rank):
                 request, payload = writer.queue[0]
                 if not self._store_inline(writer, request, payload):
                     break
@@ -340,14 +340,15 @@ class StagerCore:
         topic = writer.log
         if self._gone(writer):
             topic.rank(request.incarnation, request.rank)
-        placed = place_inline(topic, request, payload)
-        if placed is None:
-            if topic.options.when_full != "drop_newest":
-                return False
-            topic.skip(request)
-        else:
+        placed, rest = place_inline(topic, request, payload)
+        if placed is not None:
             topic.commit(placed)
             self._readers.touched(topic.name)
+        if rest is not None:
+            if topic.options.when_full != "drop_newest":
+                writer.queue[0] = rest
+                return False
+            topic.skip(rest[0])
         sequence = topic.rank(request.incarnation, request.rank).sequence
         self._answer(writer.peer, m.Ack(request.request, sequence, topic.end))
         return True

@@ -18,6 +18,7 @@ __all__ = [
     "Fact",
     "Finished",
     "GroupAt",
+    "Left",
     "Life",
     "Released",
     "Stored",
@@ -52,6 +53,13 @@ class Life(_Fact, frozen=True):
     rank: int
     token: str
     next_sequence: int = 0
+
+
+class Left(_Fact, frozen=True):
+    """A rank of the present incarnation said goodbye; whether it had come to its end."""
+
+    rank: int
+    finished: bool
 
 
 class TookSegment(_Fact, frozen=True):
@@ -128,6 +136,7 @@ Fact = (
     | Dropped
     | GroupAt
     | Finished
+    | Left
 )
 
 _encoder = msgspec.msgpack.Encoder()

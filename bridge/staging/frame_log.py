@@ -19,6 +19,7 @@ from bridge.staging.facts import (
     Fact,
     Finished,
     GroupAt,
+    Left,
     Life,
     TookSegment,
     Trimmed,
@@ -31,7 +32,8 @@ from bridge.staging.topic import Held, TopicLog
 __all__ = ["FrameLog", "segment_size"]
 
 MAX_PENDING_STEPS = 1024
-"""Steps that may wait for blocks of other ranks before the oldest is given up."""
+"""Steps that may wait for blocks of other ranks before the quick ranks wait, too, or, where the
+policy drops frames, the oldest is given up."""
 
 
 def segment_size(schema: StreamSchema, options: StreamOptions) -> int:
@@ -45,18 +47,26 @@ def segment_size(schema: StreamSchema, options: StreamOptions) -> int:
     if options.segment:
         return max(options.segment, row)
     base = (1 << 20) if row < (1 << 14) else (4 << 20) if row < (1 << 18) else (16 << 20)
-    return max(row, min(max(base, 4 * row), options.capacity // 4))
+    return max(row, min(max(base, 4 * row), _largest(schema, options)))
+
+
+def _largest(schema: StreamSchema, options: StreamOptions) -> int:
+    # Each rank fills a segment and has the next one leased: together they leave room for those
+    # whom the others wait for.
+    parts = 4 if schema.n_ranks == 1 else 8 * schema.n_ranks
+    return options.capacity // parts
 
 
 class _Rank:
     """One writing process of the present life."""
 
-    __slots__ = ("dropped", "sequence", "token")
+    __slots__ = ("dropped", "finished", "sequence", "token")
 
     def __init__(self, token: str, sequence: int) -> None:
         self.token = token
         self.sequence = sequence
         self.dropped = 0
+        self.finished = False
 
 
 class FrameLog(TopicLog[Entry]):
@@ -83,6 +93,7 @@ class FrameLog(TopicLog[Entry]):
     told_dropped = 0
 
     _ranks: dict[int, _Rank]
+    _left: dict[int, _Rank]  # ranks of this life that said goodbye
     _pending: dict[int, dict[int, tuple[Part, float, int]]]
 
     def new_index(self) -> EntryIndex:
@@ -102,7 +113,7 @@ class FrameLog(TopicLog[Entry]):
             If a rank declares something else than the ranks before it.
         """
         if not hasattr(self, "schema"):
-            self._ranks, self._pending = {}, {}
+            self._ranks, self._left, self._pending = {}, {}, {}
         if request.rank >= request.schema.n_ranks or request.rank < 0:
             raise SchemaError(
                 f"Rank {request.rank} wants to write {self.name}, whose schema declares "
@@ -121,7 +132,7 @@ class FrameLog(TopicLog[Entry]):
                 mine = self._join(request, request.sequence)
         elif mine is not None and mine.token == request.token:
             pass
-        elif self.incarnation and not self.finished and mine is None and self._ranks:
+        elif mine is None and self._waits_for(request.rank):
             mine = self._join(request, 0)
         else:
             self._begin(request)
@@ -131,6 +142,16 @@ class FrameLog(TopicLog[Entry]):
             self.finished = False
             self.note(Finished(False))
         return mine
+
+    def _waits_for(self, rank: int) -> bool:
+        """Return whether the present life goes on and this rank has not come yet."""
+        # Quick ranks may have come to their end before slow ones have begun.
+        return (
+            bool(self._ranks or self._left)
+            and not self.finished
+            and rank not in self._left
+            and all(left.finished for left in self._left.values())
+        )
 
     def _begin(self, request: OpenStream) -> None:
         if self.options.capacity < 2 * chunk_layout(request.schema, 1).nbytes:
@@ -148,6 +169,7 @@ class FrameLog(TopicLog[Entry]):
         self.capabilities = request.capabilities
         self.incarnation += 1
         self._ranks.clear()
+        self._left.clear()
         for step in list(self._pending):
             self._give_up(step)
         for held in self.held.values():
@@ -165,6 +187,7 @@ class FrameLog(TopicLog[Entry]):
                 f"ranks before it declared {_describe(self.schema)}."
             )
         mine = self._ranks[request.rank] = _Rank(request.token, sequence)
+        self._left.pop(request.rank, None)
         self.note(Life(self.incarnation, request.rank, request.token, sequence))
         return mine
 
@@ -184,18 +207,37 @@ class FrameLog(TopicLog[Entry]):
 
     def leave(self, rank: int, *, finished: bool) -> None:
         """A producer has said goodbye; what it leased and did not use goes back."""
-        self._ranks.pop(rank, None)
+        fact = Left(rank, finished)
+        self.note(fact)
+        self._apply_left(fact)
         for held in self.held.values():
             if held.rank == rank and not held.sealed:
                 held.sealed = True
         self.release_empty()
         if not self._ranks:
             self.connected = False
-            if finished and not self.finished:
+            ended = [left.finished for left in self._left.values()]
+            if len(ended) == self.schema.n_ranks and all(ended) and not self.finished:
                 self.finished = True
                 self.note(Finished(True))
 
+    def _apply_left(self, fact: Left) -> None:
+        mine = self._ranks.pop(fact.rank, None)
+        if mine is not None:
+            mine.finished = fact.finished
+            self._left[fact.rank] = mine
+
     # ----------------------------------------------------------------- leases
+
+    def is_ahead(self, rank: int) -> bool:
+        """Return whether a rank has to wait for slower ones."""
+        if not self._pending or self.options.when_full != "block":
+            return False
+        # What a step takes, with the padding of its blocks.
+        padding = 64 * self.schema.n_ranks * (4 + len(self.schema.variables))
+        size = chunk_layout(self.schema, 1).nbytes + padding
+        most = min(MAX_PENDING_STEPS, max(1, self.options.capacity // (2 * size)))
+        return len(self._pending) >= most and rank in next(iter(self._pending.values()))
 
     @property
     def may_drop(self) -> bool:
@@ -204,7 +246,7 @@ class FrameLog(TopicLog[Entry]):
 
     def grant(self, size: int, rank: int) -> Held | None:
         """Lease a segment to a producer; None if there is no room now."""
-        largest = max(self.options.capacity // 4, chunk_layout(self.schema, 1).nbytes)
+        largest = max(_largest(self.schema, self.options), chunk_layout(self.schema, 1).nbytes)
         wanted = max(segment_size(self.schema, self.options), min(size, largest))
         return self.take_segment(wanted, rank, drop=self.may_drop)
 
@@ -280,7 +322,7 @@ class FrameLog(TopicLog[Entry]):
         waiting[request.rank] = (part, request.times[i], request.epochs[i])
         self.held[part.segment].waiting += 1
         if len(waiting) < self.schema.n_ranks:
-            if len(self._pending) > MAX_PENDING_STEPS:
+            if len(self._pending) > MAX_PENDING_STEPS and self.options.when_full != "block":
                 self._give_up(next(iter(self._pending)))
             return
         for earlier in [s for s in self._pending if s < step]:
@@ -381,7 +423,7 @@ class FrameLog(TopicLog[Entry]):
         match fact:
             case Created():
                 if not hasattr(self, "schema"):
-                    self._ranks, self._pending = {}, {}
+                    self._ranks, self._left, self._pending = {}, {}, {}
                     self.low = self.end = fact.low
                     self.bytes, self.dropped = fact.bytes, fact.dropped
                 if fact.schema is not None:
@@ -391,14 +433,18 @@ class FrameLog(TopicLog[Entry]):
             case Life():
                 if fact.incarnation != self.incarnation:
                     self._ranks.clear()
+                    self._left.clear()
                     self._pending.clear()
                 self.incarnation = fact.incarnation
+                self._left.pop(fact.rank, None)
                 self._ranks[fact.rank] = _Rank(fact.token, fact.next_sequence)
             case Committed():
                 for rank, sequence in fact.sequences.items():
                     if rank in self._ranks:
                         self._ranks[rank].sequence = sequence
                 self._apply_commit(fact)
+            case Left():
+                self._apply_left(fact)
             case Finished(finished=finished):
                 self.finished = finished
             case _:
@@ -419,7 +465,9 @@ class FrameLog(TopicLog[Entry]):
                 next((e.offset for e in self.live()), self.end), self.bytes, self.dropped,
             )
         ]  # fmt: skip
-        facts += [Life(self.incarnation, r, m.token, m.sequence) for r, m in self._ranks.items()]
+        everybody = self._ranks | self._left
+        facts += [Life(self.incarnation, r, m.token, m.sequence) for r, m in everybody.items()]
+        facts += [Left(r, m.finished) for r, m in self._left.items()]
         facts += [TookSegment(h.segment.number, h.segment.size, h.rank) for h in self.held.values()]
         for entry in self.live():
             facts.append(

@@ -12,11 +12,16 @@ from bridge.staging.layout import chunk_layout
 from bridge.staging.messages import Commit, Part
 from bridge.staging.topic import Held
 
-__all__ = ["place_inline"]
+__all__ = ["Waiting", "place_inline"]
 
 
-def place_inline(topic: FrameLog, request: Commit, payload: Sequence[memoryview]) -> Commit | None:
-    """Copy a commit's chunks into segments of the topic.
+Waiting = tuple[Commit, Sequence[memoryview]]
+
+
+def place_inline(
+    topic: FrameLog, request: Commit, payload: Sequence[memoryview]
+) -> tuple[Commit | None, Waiting | None]:
+    """Copy a commit's chunks into segments of the topic, as many as there is room for.
 
     Parameters
     ----------
@@ -25,9 +30,10 @@ def place_inline(topic: FrameLog, request: Commit, payload: Sequence[memoryview]
 
     Returns
     -------
-    Commit or None
-        The commit with parts that name where the chunks lie now; None if there is no room yet, and
-        then nothing was stored.
+    placed
+        What was copied, with parts that name where the chunks lie now; None if there is no room.
+    rest
+        What has to wait for room, with its buffers; None if that is nothing.
 
     Raises
     ------
@@ -46,20 +52,35 @@ def place_inline(topic: FrameLog, request: Commit, payload: Sequence[memoryview]
                 f"take {size}."
             )
     placed: list[Part] = []
-    before: list[tuple[Held, int]] = []
     for part, data in zip(request.parts, payload, strict=True):
         held = _room(topic, len(data))
         if held is None:
-            for earlier, used in reversed(before):
-                earlier.used = used
-            return None
-        before.append((held, held.used))
+            break
         held.segment.view[held.used : held.used + len(data)] = data
         placed.append(
             msgspec.structs.replace(part, segment=held.segment.number, position=held.used)
         )
         held.used += len(data)
-    return msgspec.structs.replace(request, parts=placed)
+    n = len(placed)
+    if n == len(request.parts):
+        return msgspec.structs.replace(request, parts=placed), None
+    if not n:
+        return None, (request, payload)
+    first = _slice(request, slice(0, n))
+    rest = _slice(request, slice(n, None))
+    rest.sequence += sum(part.count for part in placed)
+    first.parts = placed
+    return first, (rest, payload[n:])
+
+
+def _slice(request: Commit, which: slice) -> Commit:
+    return msgspec.structs.replace(
+        request,
+        parts=request.parts[which],
+        steps=request.steps[which],
+        times=request.times[which],
+        epochs=request.epochs[which],
+    )
 
 
 def _room(topic: FrameLog, size: int) -> Held | None:

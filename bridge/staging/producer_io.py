@@ -472,6 +472,14 @@ class ProducerIO:
         self._window.make_inline()
 
     def _say_bye(self) -> None:
+        if self._bye_is_heard():
+            return
+        # The stager was started anew since it was last heard of, and does not know this producer.
+        self._reconnect()
+        if self._problem is not None or not self._bye_is_heard():
+            log.warning("The stager did not hear that %s left.", self.simulation)
+
+    def _bye_is_heard(self) -> bool:
         self._send_all()
         number = self._session.number()
         self._send(
@@ -487,8 +495,9 @@ class ProducerIO:
                 continue
             reply = m.decode_reply(parts[0])
             if reply.request == number:
-                return
+                return not isinstance(reply, m.Refused)
             self._hear(reply, parts[1:])
+        return False
 
     def _fail(self, error: HeadraceError) -> None:
         self.failure = error
