@@ -1,0 +1,225 @@
+"""Our reader against an engine that was written from the protocol's text."""
+
+from __future__ import annotations
+
+import contextlib
+import struct
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from bridge.errors import (
+    ConfigError,
+    ConnectionLost,
+    MessageTooLarge,
+    NobodyListening,
+    ProtocolError,
+    VersionMismatch,
+)
+from bridge.transports.imd import EngineConnection, Frames, Kind
+from tests.bridge.transports.imd.engine import (
+    BOX,
+    COORDINATES,
+    DISCONNECT,
+    PAUSE,
+    RATE,
+    Engine,
+    energies,
+    frame_v3,
+    head,
+    vectors,
+)
+
+RNG = np.random.default_rng(4)
+
+
+@contextlib.contextmanager
+def session(engine: Engine, **more: object) -> Iterator[EngineConnection]:
+    connection = EngineConnection("127.0.0.1", engine.port, timeout=2.0, **more)  # type: ignore[arg-type]
+    try:
+        yield connection
+    finally:
+        connection.close()
+        engine.close()
+
+
+def read_all(connection: EngineConnection) -> list[dict[str, np.ndarray]]:
+    """Return each frame by itself, copied."""
+    out: list[dict[str, np.ndarray]] = []
+    while (frames := connection.read(5.0)) is not None:
+        assert isinstance(frames, Frames)
+        for row in range(frames.count):
+            found = {k: v[row].copy() for k, v in frames.vectors.items()}
+            for name in ("steps", "times", "energies"):
+                values = getattr(frames, name)
+                if values is not None:
+                    found[name] = values[row].copy()
+            out.append(found)
+    assert connection.ended, "Nothing came within 5 s."
+    return out
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("atoms", [1, 7, 5000, 120_000])
+def test_version_3_whole(order: str, atoms: int):
+    count = 40 if atoms < 10_000 else 4
+    x, v, f = RNG.normal(size=(3, count, atoms, 3))
+    boxes = RNG.normal(size=(count, 3, 3))
+
+    def serve(engine: Engine) -> None:
+        for i in range(count):
+            engine.send(
+                frame_v3(10 * i, x[i], v=v[i], f=f[i], box=boxes[i], energy=True, order=order)
+            )
+
+    engine = Engine(serve, order=order, flags=(1, 1, 1, 1, 1, 1, 1))
+    with session(engine, atoms=atoms) as connection:
+        assert connection.info.version == 3
+        assert connection.info.wrapped is True
+        found = read_all(connection)
+        assert connection.atoms == atoms
+    assert [int(one["steps"]) for one in found] == [10 * i for i in range(count)]
+    assert [float(one["times"]) for one in found] == [5.0 * i for i in range(count)]
+    for i, one in enumerate(found):
+        assert np.array_equal(one["positions"], x[i].astype("f4"))
+        assert np.array_equal(one["velocities"], v[i].astype("f4"))
+        assert np.array_equal(one["forces"], f[i].astype("f4"))
+        assert np.array_equal(one["box"], boxes[i].astype("f4"))
+        assert one["energies"]["step"] == 10 * i
+        assert one["energies"]["temperature"] == 300.0 + 10 * i
+        assert one["energies"]["improper_energy"] == 7.0
+
+
+def test_version_3_byte_by_byte():
+    x = RNG.normal(size=(3, 4, 3))
+
+    def serve(engine: Engine) -> None:
+        for i in range(3):
+            for byte in frame_v3(i, x[i]):
+                engine.send(bytes([byte]))
+
+    with session(Engine(serve)) as connection:
+        found = read_all(connection)
+    assert [int(one["steps"]) for one in found] == [0, 1, 2]
+    assert np.array_equal(found[2]["positions"], x[2].astype("f4"))
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("first", ["energies", "positions", "alone"])
+@pytest.mark.parametrize("atoms", [3, 60_000])
+def test_version_2(order: str, first: str, atoms: int):
+    count = 30
+    x = RNG.normal(size=(count, atoms, 3))
+
+    def serve(engine: Engine) -> None:
+        for i in range(count):
+            body, block = vectors(COORDINATES, x[i], order), energies(5 * i, order)
+            engine.send({"energies": block + body, "positions": body + block, "alone": body}[first])
+
+    with session(Engine(serve, version=2, order=order)) as connection:
+        assert connection.info.version == 2
+        found = read_all(connection)
+    assert len(found) == count
+    for i, one in enumerate(found):
+        assert np.array_equal(one["positions"], x[i].astype("f4"))
+        assert ("steps" in one) == (first != "alone")
+        if first != "alone":
+            assert int(one["steps"]) == 5 * i
+            assert one["energies"]["temperature"] == 300.0 + 5 * i
+
+
+def test_requests_and_forces_arrive():
+    def serve(engine: Engine) -> None:
+        engine.wait_for(lambda: len(engine.pulls) == 1 and engine.asked_for(PAUSE))
+
+    engine = Engine(serve, order=">")
+    with session(engine) as connection:
+        connection.send(Kind.RATE, 25)
+        connection.send_forces(np.array([4, 1]), np.arange(6.0).reshape(2, 3))
+        connection.send(Kind.PAUSE)
+    engine.left.wait(5.0)
+    assert engine.pulls == [([4, 1], [0.0, 1.0, 2.0, 3.0, 4.0, 5.0])]
+    assert (RATE, 25) in engine.received
+    assert [kind for kind, _ in engine.received][-1] == DISCONNECT
+
+
+@pytest.mark.parametrize(
+    ("version", "data", "error", "message"),
+    [
+        (3, frame_v3(0, np.zeros((4, 3)))[:-5], ConnectionLost, "in the middle of a frame"),
+        (2, vectors(COORDINATES, np.zeros((4, 3)))[:-5], ConnectionLost, "in the middle"),
+        (2, head(COORDINATES, 4), ConnectionLost, "in the middle of a frame"),
+        (3, frame_v3(0, np.zeros((5, 3))), ProtocolError, "5 atoms, and 4 were expected"),
+        (2, vectors(COORDINATES, np.zeros((5, 3))), ProtocolError, "5 atoms, and 4 were"),
+        (3, frame_v3(0, np.zeros((4, 3))) + frame_v3(1, np.zeros((3, 3))) + bytes(99),
+         ProtocolError, "Frame 1 has positions of 3 atoms; the frames before had 4"),
+        (2, vectors(COORDINATES, np.zeros((4, 3))) + head(COORDINATES, 3), ProtocolError,
+         "A frame of 3 atoms came; the frames before had 4"),
+        (3, head(BOX, 1) + bytes(500), ProtocolError, "type 13 .* came where time"),
+        (2, head(77, 1), ProtocolError, "type 77 and length 1 came"),
+        (2, head(COORDINATES, -1), ProtocolError, "frames of -1 atoms"),
+        (2, vectors(COORDINATES, np.zeros((4, 3))) * 2 + energies(3), ProtocolError,
+         "Energies came after frames without"),
+        (2, energies(3) + vectors(COORDINATES, np.zeros((4, 3))) * 3, ProtocolError,
+         "without energies after frames that had"),
+    ],
+)  # fmt: skip
+def test_what_engines_get_wrong_is_told(
+    version: int, data: bytes, error: type[Exception], message: str
+):
+    engine = Engine(lambda e: e.send(data), version=version)
+    with session(engine, atoms=4) as connection, pytest.raises(error, match=message):
+        read_all(connection)
+
+
+def test_one_frame_of_version_2_is_one():
+    data = vectors(COORDINATES, np.ones((4, 3)))
+    with session(Engine(lambda e: e.send(data), version=2)) as connection:
+        assert len(read_all(connection)) == 1
+
+
+def test_frames_too_large_for_anybody():
+    data = frame_v3(0, np.zeros((1, 3)))[:-20] + head(COORDINATES, 2**31 - 1)
+    with (
+        session(Engine(lambda e: e.send(data))) as connection,
+        pytest.raises(MessageTooLarge, match="2147483647 atoms"),
+    ):
+        read_all(connection)
+
+
+@pytest.mark.parametrize(
+    ("hello", "error", "message"),
+    [
+        (struct.pack("!ii", 4, 1), VersionMismatch, "speaks version 1 of IMD"),
+        (struct.pack("<ii", 4, 2), ProtocolError, "instead of a handshake"),
+        (b"HTTP/1.1 400 Bad Request", ProtocolError, "does not speak IMD"),
+        (struct.pack("!ii", 4, 3) + head(10, 5) + bytes(5), ProtocolError,
+         "length 5 instead of the 7 flags"),
+        (b"\0\0", NobodyListening, "Waited 0.3 s for a handshake"),
+    ],
+)  # fmt: skip
+def test_who_is_no_engine(hello: bytes, error: type[Exception], message: str):
+    engine = Engine(lambda e: None, hello=hello)
+    with pytest.raises(error, match=message):
+        EngineConnection("127.0.0.1", engine.port, timeout=0.3)
+    engine.close()
+
+
+def test_nobody_listens():
+    with pytest.raises(NobodyListening, match=r"Waited 0.2 s for an engine at 127.0.0.1:9"):
+        EngineConnection("127.0.0.1", 9, patience=0.2)
+    with pytest.raises(ConfigError, match="is no port"):
+        EngineConnection("127.0.0.1", 0)
+
+
+def test_an_engine_that_says_nothing_more():
+    def serve(engine: Engine) -> None:
+        engine.send(frame_v3(0, np.zeros((4, 3))))
+        engine.left.wait(10.0)
+
+    with session(Engine(serve)) as connection:
+        assert connection.read(5.0) is not None
+        assert connection.read(0.05) is None
+        assert not connection.ended
+        assert connection.silence >= 0.05
