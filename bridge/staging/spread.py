@@ -342,42 +342,67 @@ class SpreadClient:
         asked = self._shared_out(positions)
         commits = self._shared_out(commit or {})
         finished = self._shared_out(dict.fromkeys(done, True))
-        chosen = [a for a in self._addresses if follow or a in asked]
-        for address, offsets in commits.items():
-            if address not in chosen:
-                self._clients[address].commit(group, offsets)
+        # Who asks for nothing waits all the same, at the first of them.
+        chosen = [a for a in self._addresses if follow or a in asked] or [self._addresses[0]]
+        for address in [a for a in commits if a not in chosen]:
+            self._clients[address].commit(group, commits.pop(address))
         out = _FetchedOfMany()
+        try:
+            self._gather(
+                out, chosen, asked, commits, finished, follow=follow, group=group,
+                max_frames=max_frames, max_bytes=max_bytes, wait=wait,
+            )  # fmt: skip
+            for address, offsets in commits.items():
+                self._clients[address].commit(group, offsets)
+        except BaseException:
+            out.release()
+            raise
+        self._next += 1
+        return out
+
+    def _gather(
+        self,
+        out: _FetchedOfMany,
+        chosen: Sequence[str],
+        asked: Mapping[str, Mapping[str, int]],
+        commits: dict[str, dict[str, int]],
+        finished: Mapping[str, Mapping[str, bool]],
+        *,
+        follow: str,
+        group: str,
+        max_frames: int,
+        max_bytes: int,
+        wait: float,
+    ) -> None:
+        """Ask stager after stager; takes out of `commits` what was said on the way."""
         deadline = time.monotonic() + wait
         frames, size = max_frames, max_bytes
         # Each is asked once, hardly waiting, and then again, waiting a little longer each time. The
         # one who comes first changes, so that none is starved where all have much.
         patience, longest = min(wait, _SLICE[0]), _SLICE[1]
         turn = 0
-        while chosen:
+        while frames > 0 and size > 0:
             address = chosen[(self._next + turn) % len(chosen)]
             turn += 1
-            if frames > 0 and size > 0:
-                part = self._clients[address].fetch(
-                    asked.get(address, {}),
-                    follow=follow,
-                    group=group,
-                    commit=commits.pop(address, None),
-                    done=list(finished.get(address, ())),
-                    max_frames=frames,
-                    max_bytes=size,
-                    wait=patience,
-                )
-                out.add(part, partial(self._name, address))
-                frames -= sum(map(len, part.batches)) + len(part.records)
-                size -= sum(b.nbytes for b in part.batches)
-                size -= sum(len(r.data) for r in part.records)
+            part = self._clients[address].fetch(
+                asked.get(address, {}),
+                follow=follow,
+                group=group,
+                commit=commits.pop(address, None),
+                done=list(finished.get(address, ())),
+                max_frames=frames,
+                max_bytes=size,
+                wait=wait if len(chosen) == 1 else patience,
+            )
+            out.add(part, partial(self._name, address))
+            frames -= sum(map(len, part.batches)) + len(part.records)
+            size -= sum(b.nbytes for b in part.batches)
+            size -= sum(len(r.data) for r in part.records)
             if turn % len(chosen) == 0:
                 remaining = deadline - time.monotonic()
                 if out or remaining <= 0:
-                    break
+                    return
                 patience = min(patience * 1.2, longest, remaining)
-        self._next += 1
-        return out
 
     def append(
         self,

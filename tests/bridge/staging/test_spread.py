@@ -137,6 +137,25 @@ def test_much_is_read_from_all_in_turn(everywhere: str) -> None:
     assert set(seen) == set(NAMES)
 
 
+def test_who_asks_for_nothing_waits(everywhere: str) -> None:
+    with connect(everywhere) as client:
+        began = time.monotonic()
+        assert not client.fetch({}, wait=0.1)
+        assert time.monotonic() - began >= 0.09
+
+
+def test_all_commits_arrive_whoever_has_enough_to_bring(everywhere: str) -> None:
+    play(everywhere, {name: make_frames(name, 40, {"x": (2,)}) for name in NAMES})
+    with connect(everywhere) as client:
+        positions = {f"frames/{name}": 0 for name in NAMES}
+        commits = {f"frames/{name}": 30 for name in NAMES}
+        # The first stager has all the frames that are asked for; the others are not reached.
+        with client.fetch(positions, group="g", commit=commits, max_frames=1) as fetched:
+            assert sum(map(len, fetched.batches)) == 1
+        for name in NAMES:
+            assert client.status(f"frames/{name}").groups["g"] == 30
+
+
 def test_a_stream_at_the_wrong_stager_is_told(stagers: tuple[Stager, ...], everywhere: str) -> None:
     wrong = next(s.address for s in stagers if s.address != owner("lost", everywhere))
     ScriptedSource("lost", [make_frames("lost", 1, {"x": ()})], address=wrong).play()
