@@ -25,7 +25,7 @@ try:
 except ImportError as error:
     raise MissingExtra("MDAnalysis", "mdanalysis", "replaying trajectories") from error
 
-__all__ = ["Replay", "describe_universe", "replay"]
+__all__ = ["Replay", "describe_universe", "read_box", "read_topology", "replay"]
 
 _NM = 0.1  # one ångström, MDAnalysis's unit of length
 
@@ -71,7 +71,7 @@ def describe_universe(
     return StreamSchema(
         tuple(variables),
         time_unit="ps",
-        topology=_read_topology(atoms),
+        topology=read_topology(atoms),
         selection="" if len(atoms) == universe.atoms.n_atoms else select,
         attributes={
             "source": Path(str(universe.trajectory.filename)).name,
@@ -91,7 +91,9 @@ def _select(universe: Any, select: str) -> Any:
     return atoms
 
 
-def _read_topology(atoms: Any) -> Topology:
+def read_topology(atoms: Any) -> Topology:
+    """Return what MDAnalysis knows of a group of atoms; what it does not know stays empty."""
+
     def get(name: str, kind: Callable[[Any], Any]) -> tuple[Any, ...]:
         # Which attributes there are depends on the file; guessed ones count as well.
         values = getattr(atoms, name) if hasattr(atoms, name) else ()
@@ -167,7 +169,7 @@ def replay(
             began, moment = began + paused, moment + paused
         values = {f: getattr(atoms, f) * np.float32(_UNITS[f][1]) for f in fields}
         if "box" in link.producer.schema.names:
-            values["box"] = _read_box(step.dimensions)
+            values["box"] = read_box(step.dimensions)
         link.put(number, step.time, **values)
         if not link.service(number, step.time):
             link.close()
@@ -177,7 +179,8 @@ def replay(
     return True
 
 
-def _read_box(dimensions: Any) -> np.ndarray[Any, Any]:
+def read_box(dimensions: Any) -> np.ndarray[Any, Any]:
+    """Return three row vectors in nm from MDAnalysis's lengths and angles; zeros without a box."""
     if dimensions is None:
         return np.zeros((3, 3))
     # In float64, as lengths and angles are given; MDAnalysis would round the vectors to float32.

@@ -5,7 +5,8 @@
     deliver ──▶ waiting ──due──▶ handed out ──applied / refuse──▶ answered
                    │                  (set, restart, interval)        ▲
                    ├── expired, out of bounds, step passed ───────────┤
-                   └── pause, resume, stop (carried out here) ────────┘
+                   └── pause, resume, stop (carried out here, ────────┘
+                       or handed out as well)
 
 Each command id is answered exactly once, however often it is delivered.
 """
@@ -62,6 +63,9 @@ class CommandChannel:
         Its present life, for the acknowledgements.
     answered
         Ids that earlier lives answered; they have no effect any more.
+    hand_out_all
+        Hand out pause, resume and stop as well, to be answered once an engine elsewhere has
+        carried them out.
     """
 
     def __init__(
@@ -71,7 +75,9 @@ class CommandChannel:
         *,
         incarnation: int = 0,
         answered: Iterable[str] = (),
+        hand_out_all: bool = False,
     ) -> None:
+        self._hand_out_all = hand_out_all
         self.simulation = simulation
         self.capabilities = tuple(capabilities)
         self.incarnation = incarnation
@@ -113,9 +119,9 @@ class CommandChannel:
     def due(self, step: int, time: float, now: float) -> list[Command]:
         """Return the commands to apply at this step, in the order in which they came.
 
-        Pause, resume and stop are carried out and answered here, as is every refusal; set,
-        restart and interval commands are handed out once, to be answered with `applied` or
-        `refuse`.
+        Pause, resume and stop are carried out and answered here, unless all are handed out, as is
+        every refusal; set, restart and interval commands are handed out once, to be answered with
+        `applied` or `refuse`.
 
         Parameters
         ----------
@@ -137,18 +143,23 @@ class CommandChannel:
                 self._answer(command, "refused", fault, step, time, now)
             elif command.at_step is not None and command.at_step > step:
                 self._waiting.append(command)
-            elif command.kind in ("set", "restart", "interval"):
+            elif self._hand_out_all or command.kind in ("set", "restart", "interval"):
                 self._open[command.id] = command
                 out.append(command)
             else:
-                self._paused = command.kind == "pause"
-                self._stopped = command.kind == "stop"
+                self._note(command)
                 self._answer(command, "applied", "", step, time, now)
         return out
+
+    def _note(self, command: Command) -> None:
+        if command.kind in ("pause", "resume", "stop"):
+            self._paused = command.kind == "pause"
+            self._stopped = command.kind == "stop"
 
     def applied(self, command: Command, step: int, time: float, now: float) -> None:
         """Answer a command that was handed out: it took effect at this step."""
         if self._open.pop(command.id, None) is not None:
+            self._note(command)
             self._answer(command, "applied", "", step, time, now)
 
     def refuse(self, command: Command, reason: str, step: int, time: float, now: float) -> None:

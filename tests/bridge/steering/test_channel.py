@@ -188,3 +188,22 @@ def test_whatever_the_order_of_events_each_id_has_one_answer(
     statistics = channel.statistics()
     assert statistics.applied + statistics.refused + statistics.expired == len(ids)
     assert statistics.waiting == 0
+
+
+def test_an_engine_elsewhere_is_handed_all() -> None:
+    channel = make(hand_out_all=True)
+    pause, stop = command("p", "pause"), command("s", "stop")
+    channel.deliver([pause, command("r", "resume")])
+    assert channel.due(1, 0.1, 0.0) == [pause]
+    assert not channel.paused
+    channel.applied(pause, 3, 0.3, 1.0)
+    assert channel.paused
+    channel.deliver([stop, command("r2", "resume")])
+    handed = channel.due(3, 0.3, 2.0)
+    assert [c.id for c in handed] == ["s", "r2"]
+    assert not channel.stopped
+    channel.refuse(handed[1], "not now", 3, 0.3, 2.0)
+    channel.applied(stop, 3, 0.3, 2.0)
+    assert channel.stopped
+    answers = [("r", "refused", 1), ("p", "applied", 3), ("r2", "refused", 3), ("s", "applied", 3)]
+    assert short(channel.take_answers()) == answers

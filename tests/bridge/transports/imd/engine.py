@@ -101,6 +101,8 @@ class Engine:
             self.socket, _ = self._listener.accept()
         except OSError:
             return
+        # One reader is served, and no other finds the port open meanwhile.
+        self._listener.close()
         with self.socket:
             self.socket.settimeout(20.0)
             listening = threading.Thread(target=self._listen, daemon=True)
