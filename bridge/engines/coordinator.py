@@ -94,6 +94,8 @@ class Coordinator:
         self._positions: dict[str, int] = {}
         self._taken: dict[str, int] = {}
         self._finished: set[str] = set()
+        # Simulations as they are known now, and as the turns that were taken have it: what
+        # operators are told must come out the same when these are taken again.
         self._known: tuple[str, ...] = ()
         self._noted: tuple[str, ...] = ()
         self._round = self._rounds.begin
@@ -162,7 +164,7 @@ class Coordinator:
             "taken": dict(self._taken),
             "positions": dict(self._positions),
             "finished": sorted(self._finished),
-            "known": list(self._known),
+            "known": list(self._noted),
             "counts": counts,
             "decisions": self._publisher.decisions_end,
             "stops": self._stops.save(),
@@ -335,11 +337,14 @@ class Coordinator:
         if not items:
             return None
         turns = []
+        noted = self._noted
         for item in items:
             partial = item.partial
-            self._meet(partial.simulation)
-            known = None if self._known == self._noted else self._known
-            self._noted = self._known
+            if not partial.is_end:
+                # Also one that had ended, and came back.
+                self._known = _with(self._known, partial.simulation)
+            known = None if self._known == noted else self._known
+            noted = self._known
             stop = partial.first if partial.is_end else partial.stop
             turns.append(Turn(partial.simulation, partial.first, stop, known))
         return self._rounds.propose(self._round, turns)
@@ -385,11 +390,13 @@ class Coordinator:
         partial = item.partial
         name = turn.simulation
         if turn.known is not None:
-            self._known = self._noted = turn.known
+            self._noted = turn.known
+            self._known = _with(self._known, *turn.known)
         if turn.is_end:
             self._end_stream(name, item)
         else:
             self._finished.discard(name)
+            self._noted, self._known = _with(self._noted, name), _with(self._known, name)
             if self.job.is_gathered:
                 outcome = self._analyse(item)
             else:
@@ -412,7 +419,7 @@ class Coordinator:
         names = [n for n in partial.variables if wanted is None or n in wanted]
         with with_variables(self._client, partial.batch, names) as batch:
             outcome = self._runner.process(
-                batch, self._known, span=span, variables=partial.variables
+                batch, self._noted, span=span, variables=partial.variables
             )
             outcome.batch = None
             if outcome.results is not None:
@@ -444,19 +451,20 @@ class Coordinator:
 
     def _end_stream(self, name: str, item: Item) -> None:
         position = item.partial.first
-        outcome = self._runner.finish_simulation(name, position, self._known)
+        outcome = self._runner.finish_simulation(name, position, self._noted)
         outcome.commands = [*item.partial.commands, *outcome.commands]
         self._stops.watch(outcome, self._publisher.publish_end(outcome))
         if self.job.is_gathered:
             self._finished.add(name)
             self._progress.finished(name)
-        self._known = tuple(other for other in self._known if other != name)
-        self._noted = self._known
+        self._known, self._noted = (
+            tuple(other for other in names if other != name) for names in (self._known, self._noted)
+        )
         self._positions[name] = max(position, self._positions.get(name, 0))
 
     def _meet(self, name: str) -> None:
         if name not in self._known and name not in self._finished:
-            self._known = tuple(sorted({*self._known, name}))
+            self._known = _with(self._known, name)
 
     # ------------------------------------------------------------- what is due
 
@@ -572,3 +580,7 @@ class Coordinator:
         self._guarding.clear()
         if self._mine:
             self._raw.close()
+
+
+def _with(names: tuple[str, ...], *more: str) -> tuple[str, ...]:
+    return names if all(name in names for name in more) else tuple(sorted({*names, *more}))

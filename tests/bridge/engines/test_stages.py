@@ -166,6 +166,24 @@ def test_parts_that_are_killed_do_everything_once(
 
 
 @pytest.mark.parametrize("seed", range(4))
+def test_a_simulation_that_had_ended_and_comes_back_is_known_again(
+    stager: Stager, reader: StagerClient, host: Callable[..., Host], seed: int
+) -> None:
+    streams = make_streams()
+    play(stager.address, {"a": streams["a"], "b": streams["b"].take(slice(0, 120))})
+    one = host(make_pipeline(("tenth", EachTenth())), seed=seed, expected=("a", "b", "c"))
+    for _ in range(2000):
+        one.turn()
+        if one.coordinator._finished == {"a", "b"}:
+            break
+    one.checkpoint()
+    play(stager.address, {"b": streams["b"], "c": streams["c"]})
+    one.run(disturb=True)
+    assert check_results(reader, streams, ended={"b": 120}) == 600
+    check_commands(reader, streams, every=10, frames=600)
+
+
+@pytest.mark.parametrize("seed", range(4))
 def test_without_global_operators_workers_store_results(
     stager: Stager, reader: StagerClient, host: Callable[..., Host], seed: int
 ) -> None:
