@@ -17,7 +17,9 @@ from bridge.engines.job import Job
 from bridge.errors import ConfigError
 from bridge.jobs.clusters import LocalCluster
 from bridge.staging import Stager, StagerClient
+from bridge.steering import GuardMaker
 from tests.bridge.engines.common import check_commands, check_results, make_streams, read_events
+from tests.bridge.engines.mortal import TUNABLE, check_answers
 from tests.bridge.engines.pipelines import EachTenth, make_pipeline
 from tests.bridge.engines.trickle import Trickle
 from tests.flink.test_engine import QUICK, Watched
@@ -62,11 +64,12 @@ def test_killed_task_managers(
         make_pipeline(("tenth", EachTenth())),
         stager.address,
         options=QUICK,
+        guard=GuardMaker(),
         expected=tuple(streams),
     )
     watched = Watched(job, cluster=cluster.address, checkpoint=tmp_path)
     watched.wait_for(lambda s: True)
-    trickle = Trickle(stager.address, streams)
+    trickle = Trickle(stager.address, streams, capabilities=TUNABLE, time_limit=100.0)
     watched.wait_for(lambda s: s.frames >= 100 and s.checkpoints >= 1)
     os.kill(cluster.pid("worker-0"), signal.SIGKILL)
     watched.wait_for(lambda s: bool(read_events(reader, "resumed")))
@@ -74,6 +77,7 @@ def test_killed_task_managers(
     assert watched.join().frames == 9000
     assert check_results(reader, streams) == 9000
     check_commands(reader, streams, every=10, frames=9000)
+    assert check_answers(reader, streams) > 50
     assert read_events(reader, "resumed")[0].data["downtime"] > 0
 
 

@@ -23,6 +23,7 @@ from bridge.engines.results import read_results
 from bridge.errors import OperatorFailed
 from bridge.pipeline import Pipeline
 from bridge.staging import Stager, StagerClient
+from bridge.steering import GuardMaker
 from bridge.testing.sources import make_frames
 from tests.bridge.engines.common import (
     check_commands,
@@ -31,9 +32,11 @@ from tests.bridge.engines.common import (
     play,
     read_events,
 )
+from tests.bridge.engines.mortal import TUNABLE, check_answers
 from tests.bridge.engines.pipelines import EachTenth, Failing, Norm, Running, make_pipeline
 from tests.bridge.engines.trickle import Trickle
 
+TAME: dict[str, Any] = {"capabilities": TUNABLE, "time_limit": 100.0}
 QUICK = JobOptions(save_every=0.3, checkpoint_every=0.5, status_every=0.3, max_frames=64)
 
 
@@ -120,14 +123,18 @@ def test_a_killed_worker_and_a_new_simulation(stager: Stager, reader: StagerClie
     streams = make_streams(2000)
     expected = tuple(streams)
     job = Job(
-        make_pipeline(("tenth", EachTenth())), stager.address, options=QUICK, expected=expected
+        make_pipeline(("tenth", EachTenth())),
+        stager.address,
+        options=QUICK,
+        guard=GuardMaker(),
+        expected=expected,
     )
     watched = Watched(job)
     watched.wait_for(lambda s: True)
-    trickle = Trickle(stager.address, {name: streams[name] for name in "ab"})
+    trickle = Trickle(stager.address, {name: streams[name] for name in "ab"}, **TAME)
     watched.wait_for(lambda s: s.frames >= 100 and s.checkpoints >= 1)
     # The third simulation begins only now.
-    late = Trickle(stager.address, {"c": streams["c"]})
+    late = Trickle(stager.address, {"c": streams["c"]}, **TAME)
     victim = workers()[0]
     os.kill(victim.pid, signal.SIGKILL)
     trickle.finish()
@@ -136,6 +143,7 @@ def test_a_killed_worker_and_a_new_simulation(stager: Stager, reader: StagerClie
     assert statistics.frames == 6000
     assert check_results(reader, streams) == 6000
     check_commands(reader, streams, every=10, frames=6000)
+    assert check_answers(reader, streams) > 50
     resumed = read_events(reader, "resumed")
     assert resumed
     assert all(event.data["downtime"] >= 0 for event in resumed)

@@ -51,7 +51,8 @@ class FlinkEngine:
     settings
         Flink's own settings, under its names.
     savepoint
-        Checkpoint or savepoint to go on from, instead of the newest in `checkpoint`.
+        Checkpoint or savepoint to go on from, instead of the newest in `checkpoint`; or a folder,
+        for the newest one there.
     """
 
     def __init__(
@@ -142,9 +143,11 @@ class FlinkEngine:
             try:
                 self._look(rest, submission, client)
                 answered = now
-            except EngineError:
+            except EngineError as error:
                 if now - answered > _GONE:
-                    raise
+                    newest = find_checkpoint(submission.checkpoints)
+                    hint = f" The job can go on from its checkpoint {newest}." if newest else ""
+                    raise EngineError(f"{error}{hint}") from error
             except _Over as over:
                 raise over.error from None
 

@@ -7,20 +7,20 @@ import socket
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 from uuid import uuid4
 
 from bridge.engines.causes import find_cause
 from bridge.engines.flink.rest import FlinkRest
 from bridge.engines.java import find_java
 from bridge.engines.job import Job
-from bridge.errors import EngineError, MissingExtra
+from bridge.errors import ConfigError, EngineError, MissingExtra
 
-__all__ = ["Submission", "find_checkpoint", "submit"]
+__all__ = ["Submission", "find_checkpoint", "locate_savepoint", "submit"]
 
 OLDEST_JAVA = 11
 _MODE = "_python_worker_execution_mode"
@@ -97,7 +97,7 @@ def submit(
         Folder for checkpoints, which all workers see under the same path; empty for a temporary
         one.
     savepoint
-        Checkpoint or savepoint to go on from.
+        Checkpoint or savepoint to go on from; or a folder, for the newest one in it.
     settings
         Flink's own, under its names; they come last.
     files, archive
@@ -108,7 +108,7 @@ def submit(
     Raises
     ------
     ConfigError
-        If there is no Java that will do.
+        If there is no Java that will do, or no savepoint where one is named.
     MissingExtra
         If PyFlink is not installed.
     EngineError
@@ -134,7 +134,7 @@ def submit(
         "parallelism.default": str(parallelism),
     }
     if savepoint:
-        options["execution.state-recovery.path"] = savepoint
+        options["execution.state-recovery.path"] = locate_savepoint(savepoint)
     if files:
         options["python.files"] = ",".join(files)
     if archive:
@@ -170,9 +170,40 @@ def submit(
 
 def find_checkpoint(folder: str | Path) -> str:
     """Return the newest checkpoint or savepoint in a folder; empty if there is none."""
-    found = [path for path in Path(folder).glob("**/_metadata") if path.is_file()]
-    newest = max(found, key=lambda path: path.stat().st_mtime_ns, default=None)
+    found: dict[Path, int] = {}
+    for path in Path(folder).glob("**/_metadata"):
+        # A job that runs removes its old ones.
+        with suppress(FileNotFoundError):
+            found[path] = path.stat().st_mtime_ns
+    newest = max(found, key=lambda path: found[path], default=None)
     return "" if newest is None else newest.parent.absolute().as_uri()
+
+
+def locate_savepoint(path: str) -> str:
+    """Return the address of a checkpoint or savepoint, as Flink takes it.
+
+    Parameters
+    ----------
+    path
+        Its folder, or one that has such folders in it: the newest counts. An address that only the
+        cluster can see (``hdfs://…``) stays as it is.
+
+    Raises
+    ------
+    ConfigError
+        If there is none in a folder of this machine.
+    """
+    here = unquote(urlsplit(path).path) if path.startswith("file:") else path
+    if ":" in path and not Path(here).exists():
+        return path
+    found = find_checkpoint(here)
+    if not found:
+        raise ConfigError(
+            f"There is no checkpoint or savepoint of Flink in {path}, which has a file _metadata. "
+            "Name the folder that headrace cancel --savepoint told, a folder chk-NUMBER, or the "
+            "job's folder of checkpoints, for the newest one there."
+        )
+    return found
 
 
 def _execute(job: Job, name: str, rest: str, options: Mapping[str, str], *, cancels: bool) -> str:

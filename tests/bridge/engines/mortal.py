@@ -6,13 +6,15 @@ import json
 import subprocess
 import sys
 import threading
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from bridge.commands import Acknowledgement, Capability, Command, Decision
+from bridge.engines.protocol import EngineStatistics
 from bridge.staging import StagerClient
 from bridge.testing.sources import END, PAUSE, ScriptedSource, make_frames
-from tests.bridge.engines.common import read
+from tests.bridge.engines.common import read, read_status
 
 ROOT = Path(__file__).parents[3]
 SHAPES = {"x": (4, 3)}
@@ -98,6 +100,23 @@ def main(address: str, name: str, frames: str) -> None:
 
     threading.Thread(target=listen, daemon=True).start()
     source.play()
+
+
+def wait_for(
+    reader: StagerClient, what: Callable[[EngineStatistics], bool], *, limit: float = 100.0
+) -> None:
+    """Wait until the job ``test`` tells of something in its status."""
+    end = time.monotonic() + limit
+    position = 0
+    told: list[EngineStatistics] = []
+    while time.monotonic() < end:
+        if any(topic.name == "status/test" for topic in reader.topics("status/", schemas=False)):
+            fetched = reader.fetch({"status/test": position}, wait=0.5)
+            position = fetched.positions.get("status/test", position)
+            told = read_status(reader)
+        if told and what(told[-1]):
+            return
+    raise AssertionError(f"The engine did not get so far; it told last: {told[-1:]}.")
 
 
 def check_answers(reader: StagerClient, names: Iterable[str]) -> int:

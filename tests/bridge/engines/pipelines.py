@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -118,3 +119,17 @@ def make_pipeline(*more: tuple[str, Any], name: str = "test", **fields: Any) -> 
     """Return the pipeline of the first three operators, and `more`."""
     operators = [("norm", Norm()), ("running", Running()), ("place", Place()), *more]
     return Pipeline(name, operators, **fields)
+
+
+class Slow(FrameOperator):
+    """Takes its time over each frame."""
+
+    def __init__(self, *, seconds: float) -> None:
+        self.seconds = seconds
+
+    def reads(self) -> tuple[str, ...]:
+        return ()
+
+    def process(self, batch: FrameBatch, context: Context) -> FrameBatch:
+        time.sleep(self.seconds * len(batch))
+        return batch
