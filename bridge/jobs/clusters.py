@@ -198,6 +198,9 @@ class LocalCluster:
             "python.client.executable": sys.executable,
             "heartbeat.interval": "1 s",
             "heartbeat.timeout": "8 s",
+            # Workers are up before the job manager, or outlive it, and try again each second.
+            "cluster.registration.error-delay": "1 s",
+            "taskmanager.slot.timeout": "3 s",
             "parallelism.default": 1,
             "io.tmp.dirs": str(self.directory / "work"),
             "classloader.check-leaked-classloader": "false",
