@@ -31,10 +31,12 @@ VERBS: dict[str, str] = {
     "inspect": "show the ledger of decisions and the state of the topics",
     "replay": "stream a trajectory file, or re-read what a run recorded",
     "stage": "run a stager in the foreground",
+    "link-imd": "stream a running engine that speaks IMD: GROMACS, NAMD, LAMMPS and others",
+    "serve-imd": "let VMD, imdclient and MDAnalysis watch a stream, by IMD",
     "keys": "make key files for encrypted connections",
     "doctor": "say what is installed, what is missing, and how to get it",
 }
-"""Verb to what it does; the module ``bridge.cli.<verb>`` carries it out."""
+"""Verb to what it does; the module ``bridge.cli.<verb>``, with ``_`` for ``-``, carries it out."""
 
 
 class Verb(Protocol):
@@ -50,7 +52,7 @@ class Verb(Protocol):
 
 
 def _load(verb: str) -> Verb:
-    module: Verb = importlib.import_module(f"bridge.cli.{verb}")
+    module: Verb = importlib.import_module(f"bridge.cli.{verb.replace('-', '_')}")
     return module
 
 

@@ -18,7 +18,7 @@ from bridge.staging.messages import StreamOptions
 from bridge.staging.rendezvous import publish, withdraw
 from bridge.staging.stager import Stager
 
-__all__ = ["add_arguments", "execute"]
+__all__ = ["add_arguments", "execute", "signals"]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -47,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 @contextlib.contextmanager
-def _signals() -> Iterator[Callable[[], bool]]:
+def signals() -> Iterator[Callable[[], bool]]:
     """Give a function that tells whether SIGINT or SIGTERM has come.
 
     The service asks it between two messages, so that no signal cuts into the writing of one.
@@ -87,7 +87,7 @@ def execute(arguments: argparse.Namespace) -> int:
         keys=keys,
         allowed=allowed,
     )
-    with _signals() as told_to_end:
+    with signals() as told_to_end:
         facts = {
             "address": stager.address,
             "directory": str(stager.directory),
