@@ -208,6 +208,55 @@ class Producer:
             io.wake()
         return True
 
+    def next_row(self, timeout: float | None = None) -> dict[str, npt.NDArray[Any]] | None:
+        """Return the arrays of the next frame, to be written in place; then call `put_row`.
+
+        So that what reads from elsewhere writes right into the stream. The arrays hold anything
+        before they are written; a frame that is not put leaves no trace. Blocks as `put` does.
+
+        Returns
+        -------
+        row
+            Name to array of the schema's shape and dtype; None if the frame was dropped by policy.
+
+        Raises
+        ------
+        StreamFull, StaleIncarnation, ConnectionLost
+            As for `put`.
+        """
+        opened = self._open
+        if opened is None or opened.filled >= opened.capacity:
+            opened = self._next_chunk(timeout)
+            if opened is None:
+                return None
+        row, arrays = opened.filled, opened.arrays
+        return {name: arrays[name][row, ...] for name, _, _ in self._variables}
+
+    def put_row(self, step: int, time: float, *, epoch: int = 0) -> None:
+        """Put the frame whose arrays `next_row` returned last.
+
+        Raises
+        ------
+        FrameOrderError
+            If `step` is not greater than that of the frame before.
+        """
+        if step <= self._last_step:
+            self._refuse_step(step)
+        opened = self._open
+        if opened is None or opened.filled >= opened.capacity:
+            raise SchemaError(f"No row of {self.simulation!r} was asked for: call next_row first.")
+        row, arrays = opened.filled, opened.arrays
+        arrays["step"][row] = step
+        arrays["time"][row] = time
+        arrays["epoch"][row] = epoch
+        self._last_step = step
+        self._frames += 1
+        if row == opened.sent:
+            opened.stamp = self._io.now()
+        opened.filled = row + 1
+        if self._io.idle:
+            self._io.wake()
+
     def put_many(
         self,
         steps: npt.NDArray[np.int64] | Sequence[int],

@@ -1,0 +1,276 @@
+"""The process that reads ADIOS2 streams and puts their steps into staging."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from bridge.errors import ConnectionLost, FrameOrderError, NobodyListening
+from bridge.staging.adios.beat import Beat
+from bridge.staging.adios.child import Said
+from bridge.staging.messages import StreamOptions
+from bridge.staging.producer import Producer
+from bridge.staging.spread import load_keys
+from bridge.transports.adios import Engine, Head, Reader, Source, read_mapping
+
+__all__ = ["ReadTask", "work"]
+
+_GRACE = 5.0
+"""Seconds that C++ may take longer than it was told."""
+
+_HANGS = 15.0
+"""Seconds after which a look for the next step, which lasts far less, counts as hanging."""
+
+_SHORT, _LONG = 0.0002, 0.004
+"""Seconds between two looks for a step, in which other threads run: while steps come fast, and
+else."""
+
+_AWAKE = 0.1
+"""Seconds after a step for which looks follow closely."""
+
+_SAY_AFTER = 30.0
+"""Seconds without a step after which people are told."""
+
+
+class ReadTask(msgspec.Struct, frozen=True, kw_only=True):
+    """What to read, and where to put it; see `bridge.staging.adios.ingest.Ingest`."""
+
+    targets: list[str]
+    simulation: str
+    address: str
+    engine: Engine = "auto"
+    mapping: dict[str, Any] = {}
+    options: StreamOptions = StreamOptions()
+    keys: str = ""
+    open_timeout: float = 60.0
+    patience: float = 300.0
+    room_timeout: float = 600.0
+    timeout: float = 10.0
+    again: bool = False
+
+
+class _Stopped(Exception):
+    """Somebody asked this process to end."""
+
+
+def work(task: dict[str, Any], beat: Beat, say: Callable[[Said], None]) -> None:
+    """Read until the stream ends."""
+    _Ingesting(msgspec.convert(task, ReadTask), beat, say).run()
+
+
+class _Ingesting:
+    def __init__(self, task: ReadTask, beat: Beat, say: Callable[[Said], None]) -> None:
+        self.task = task
+        self.beat = beat
+        self.say = say
+        self.stopping = False
+        self.last = time.monotonic()
+        self.told = False
+        self.epoch = 0
+        # Of a stream only the newest step counts where its policy says so.
+        latest = {"AlwaysProvideLatestTimestep": "true"}
+        self.sources = [
+            Source(
+                target,
+                engine=task.engine,
+                parameters=latest if task.options.when_full == "latest" else None,
+            )
+            for target in task.targets
+        ]
+        self._data = f"the data of a step of {self.sources[0].described}"
+        if len(self.sources) > 1:
+            self._data += f" and of {len(self.sources) - 1} more"
+        if len(self.sources) > 1 or self.sources[0].engine != "SST":
+            # Streams that skip steps each for itself could hardly be joined.
+            for source in self.sources:
+                source.drop_parameters()
+        signal.signal(signal.SIGTERM, self._stop)
+
+    def _stop(self, number: int, frame: object) -> None:
+        self.stopping = True
+
+    def run(self) -> None:
+        try:
+            self._open_all()
+            if self._begin_all(self.sources):
+                self._ingest()
+        except _Stopped:
+            pass
+        finally:
+            with self.beat.within(10.0, f"{self.sources[0].described} to be closed"):
+                for source in self.sources:
+                    source.close()
+
+    # ------------------------------------------------------------------- begin
+
+    def _open_all(self) -> None:
+        deadline = time.monotonic() + self.task.open_timeout
+        for source in self.sources:
+            left = max(0.5, deadline - time.monotonic())
+            with self.beat.within(left + _GRACE, f"a writer of {source.described}"):
+                source.open(left)
+        self.last = time.monotonic()
+
+    def _begin_all(self, sources: Sequence[Source]) -> bool:
+        """Go to the next step of each; False if all have ended."""
+        states = [self._begin(source) for source in sources]
+        if any(states) and not all(states):
+            gone = sources[states.index(False)]
+            raise ConnectionLost(
+                f"The writer of {gone.described} closed it after step {self.beat.step}, while "
+                f"other writers of {self.task.simulation!r} go on; a frame needs all of them."
+            )
+        return all(states)
+
+    def _begin(self, source: Source) -> bool:
+        while True:
+            if self.stopping:
+                raise _Stopped
+            idle = time.monotonic() - self.last
+            with self.beat.within(
+                _GRACE + 10.0, f"a word about the next step of {source.described}"
+            ):
+                status = source.begin()
+            if status == "step":
+                self.last = time.monotonic()
+                self.told = False
+                return True
+            if status == "end":
+                return False
+            if status == "lost":
+                raise ConnectionLost(
+                    f"The writer of {source.described} went away without closing it; the newest "
+                    f"frame of {self.task.simulation!r} has step {self.beat.step}."
+                )
+            self._waiting(source, idle)
+            time.sleep(_SHORT if idle < _AWAKE else _LONG)
+
+    def _waiting(self, source: Source, idle: float) -> None:
+        patience = self.task.patience
+        if idle >= patience:
+            raise NobodyListening(
+                f"Waited {patience:g} s for the next step of {source.described}, after step "
+                f"{self.beat.step}: the writer neither finished one nor closed the stream. It may "
+                "have ended or hang; raise the limit if steps take longer."
+            )
+        if idle >= min(_SAY_AFTER, patience / 2) and not self.told:
+            self.told = True
+            self.say(
+                Said(
+                    "event",
+                    "waiting",
+                    f"No step of {source.described} came for {idle:.0f} s; after {patience:g} s "
+                    "it is given up.",
+                    data={"step": self.beat.step, "seconds": round(idle, 1)},
+                )
+            )
+
+    # -------------------------------------------------------------------- frames
+
+    def _ingest(self) -> None:
+        task = self.task
+        reader = Reader(self.sources, read_mapping(task.mapping or None))
+        producer = Producer(
+            task.simulation,
+            reader.schema,
+            address=task.address,
+            options=task.options,
+            keys=load_keys(Path(task.keys)) if task.keys else None,
+            timeout=task.timeout,
+        )
+        finished = False
+        try:
+            self._greet(reader, producer)
+            finished = self._read_all(reader, producer)
+        finally:
+            producer.close(finished=finished, timeout=max(task.timeout, 30.0))
+
+    def _greet(self, reader: Reader, producer: Producer) -> None:
+        resumed = producer.resumed
+        self.epoch = resumed.last_epoch
+        self.beat.step = resumed.last_step
+        if resumed.next_offset and self.sources[0].engine == "SST":
+            # Steps between may be missing, and the simulation may have begun anew.
+            self.epoch += 1
+        names = ", ".join(f"{v.name}{list(v.shape)}" for v in reader.schema.variables)
+        self.say(
+            Said(
+                "opened",
+                message=f"{self.sources[0].described}: {names}.",
+                data={"offset": resumed.next_offset, "variables": list(reader.schema.names)},
+            )
+        )
+
+    def _read_all(self, reader: Reader, producer: Producer) -> bool:
+        sources = self.sources
+        while True:
+            iterations: list[int | None] = [*reader.iterations(sources[0])]
+            for iteration in iterations or [None]:
+                with self.beat.within(self.task.patience + _GRACE, self._data):
+                    head = self._align(reader, iteration)
+                if head is None:
+                    return True
+                if self._wanted(head):
+                    self._put(reader, producer, head)
+            with self.beat.within(_HANGS, self._data):
+                for source in sources:
+                    source.end_step()
+            if not self._begin_all(sources):
+                return True
+
+    def _align(self, reader: Reader, iteration: int | None) -> Head | None:
+        """Bring all streams to the same step, as some may have dropped steps; None at the end."""
+        heads = [reader.head(i, iteration) for i in range(len(self.sources))]
+        while len({h.step for h in heads}) > 1:
+            newest = max(h.step for h in heads)
+            for i, source in enumerate(self.sources):
+                if heads[i].step < newest:
+                    self.beat.skipped += 1
+                    self._tell_skewed(source, heads[i].step, newest)
+                    source.end_step()
+                    if not self._begin(source):
+                        return None
+                    heads[i] = reader.head(i, iteration)
+        return heads[0]
+
+    def _tell_skewed(self, source: Source, step: int, newest: int) -> None:
+        if self.beat.skipped in (1, 10, 100, 1000):
+            self.say(
+                Said(
+                    "event",
+                    "skipped",
+                    f"Step {step} of {source.described} was left out: another writer of "
+                    f"{self.task.simulation!r} is at step {newest} and does not have it.",
+                    level="warning",
+                    data={"step": step, "skipped": self.beat.skipped},
+                )
+            )
+
+    def _wanted(self, head: Head) -> bool:
+        """Whether a step is new: those that the stream holds already are passed over."""
+        if head.step > self.beat.step:
+            return True
+        if self.beat.frames and self.sources[0].engine == "SST":
+            raise FrameOrderError(
+                f"Step {head.step} of {self.sources[0].described} comes after step "
+                f"{self.beat.step}; steps must increase."
+            )
+        self.beat.skipped += 1
+        return False
+
+    def _put(self, reader: Reader, producer: Producer, head: Head) -> None:
+        row = producer.next_row(self.task.room_timeout)
+        if row is None:
+            self.beat.skipped += 1
+            return
+        with self.beat.within(self.task.patience + _GRACE, self._data):
+            reader.read_into(row, head.iteration)
+        epoch = self.epoch if head.epoch is None else head.epoch
+        producer.put_row(head.step, head.time, epoch=epoch)
+        self.beat.step = head.step
+        self.beat.frames += 1
