@@ -140,14 +140,22 @@ static void push(hr_command **list, hr_command *command)
     *list = command;
 }
 
-void hr_channel_deliver(hr_channel *c, hr_command *command)
+/* Take a command in; false if it was answered before, so that its offset needs no waiting for. */
+bool hr_channel_deliver(hr_channel *c, hr_command *command)
 {
+    const hr_command *lists[] = {c->open, c->ready, c->waiting};
+    bool pending = false;
     c->delivered++;
-    if (!hr_channel_remember(c, command->id, strlen(command->id))) {
-        c->repeated++;
-        hr_command_free(command);
-    } else
+    if (hr_channel_remember(c, command->id, strlen(command->id))) {
         push(&c->waiting, command);
+        return true;
+    }
+    c->repeated++;
+    for (int i = 0; i < 3; i++)
+        for (const hr_command *m = lists[i]; m != NULL; m = m->next)
+            pending = pending || strcmp(m->id, command->id) == 0;
+    hr_command_free(command);
+    return pending;
 }
 
 bool hr_channel_take(hr_channel *c, hr_command *command)

@@ -55,11 +55,7 @@ static void tell_paused(hr_stream *s, int64_t step, double waited)
 /* Deliver what arrived and judge what waits; wants the lock. */
 static void look(hr_stream *s, int64_t step, double time)
 {
-    while (s->arrived != NULL) {
-        hr_command *command = s->arrived;
-        s->arrived = command->next;
-        hr_channel_deliver(&s->channel, command);
-    }
+    hr_take_arrived(s);
     hr_channel_judge(&s->channel, step, time, hr_now());
     hr_send_answers(s);
 }

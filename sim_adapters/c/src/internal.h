@@ -405,7 +405,7 @@ typedef struct hr_channel {
 hr_command *hr_command_decode(hr_span data);
 void hr_command_free(hr_command *command);
 bool hr_channel_remember(hr_channel *c, const char *id, size_t size); /* false: it was known */
-void hr_channel_deliver(hr_channel *c, hr_command *command);
+bool hr_channel_deliver(hr_channel *c, hr_command *command); /* frees repeats */
 void hr_channel_judge(hr_channel *c, int64_t step, double time, double now);
 void hr_channel_answer(hr_channel *c, hr_command *command, const char *outcome,
                        const char *reason, int64_t step, double time, double now);
@@ -524,6 +524,7 @@ void hr_room_free(hr_stream *s);
 void hr_window_acknowledge(hr_stream *s, uint64_t sequence);
 int hr_append_record(hr_stream *s, const char *topic, hr_buffer *data);
 void hr_send_answers(hr_stream *s);
+void hr_take_arrived(hr_stream *s);
 bool hr_all_stored(const hr_stream *s);
 void hr_io_wake(hr_stream *s);
 

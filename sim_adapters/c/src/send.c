@@ -52,6 +52,19 @@ static void command_answered(hr_stream *s, const char *id)
     }
 }
 
+/* Deliver what arrived. */
+void hr_take_arrived(hr_stream *s)
+{
+    while (s->arrived != NULL) {
+        hr_command *command = s->arrived;
+        char *id = hr_copy(command->id);
+        s->arrived = command->next;
+        if (!hr_channel_deliver(&s->channel, command) && id != NULL)
+            command_answered(s, id);
+        free(id);
+    }
+}
+
 void hr_send_answers(hr_stream *s)
 {
     char topic[HR_MAX_NAME + 8];

@@ -235,11 +235,7 @@ int hr_close(hr_stream *s, int finished)
         s->open = NULL;
     }
     if (finished && s->rank == 0) {
-        while (s->arrived != NULL) {
-            hr_command *next = s->arrived->next;
-            hr_channel_deliver(&s->channel, s->arrived);
-            s->arrived = next;
-        }
+        hr_take_arrived(s);
         hr_channel_end(&s->channel, s->last_step, s->last_time, hr_now());
         hr_send_answers(s);
     }
