@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import os
 import threading
 import weakref
 from typing import Protocol
@@ -34,6 +35,17 @@ def shared_context() -> zmq.Context[zmq.Socket[bytes]]:
         if _context is None or _context.closed:
             _context = zmq.Context()
         return _context
+
+
+def _begin_anew() -> None:
+    """Forget what belongs to the parent: after a fork, its sockets answer nobody in the child."""
+    global _context, _lock
+    _lock = threading.Lock()
+    _context = None
+    open_ends.clear()
+
+
+os.register_at_fork(after_in_child=_begin_anew)
 
 
 @atexit.register
