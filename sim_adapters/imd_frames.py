@@ -11,7 +11,7 @@ from bridge.errors import ConfigError
 from bridge.schema import StreamSchema, Variable
 from bridge.staging.imd import ENERGY_NAMES, Frames, SessionInfo
 from sim_adapters.imd_gaps import Gaps
-from sim_adapters.lammps_units import UnitStyle
+from sim_adapters.imd_units import EngineUnits
 
 __all__ = ["Converter"]
 
@@ -40,8 +40,9 @@ class Converter:
         If a frame's step or time would have to be guessed.
     """
 
-    def __init__(self, info: SessionInfo, first: Frames, units: UnitStyle, gaps: Gaps) -> None:
-        self._units = units
+    def __init__(self, info: SessionInfo, first: Frames, units: EngineUnits, gaps: Gaps) -> None:
+        self._units = units.frames
+        self._ahead = units.ahead
         self._gaps = gaps
         self._energies = first.energies is not None
         self._counted = first.steps is None
@@ -98,7 +99,7 @@ class Converter:
         """Return steps, times and columns of some frames; overwrites the frames' own arrays."""
         count = frames.count
         if frames.steps is not None:
-            steps = frames.steps.astype(np.int64)
+            steps = frames.steps.astype(np.int64) - self._ahead
         else:
             every = self._gaps.every
             steps = np.arange(count, dtype=np.int64) * every + self._next

@@ -101,7 +101,7 @@ class Sidecar:
                 "The engine does not number its frames, so nobody knows from which on another "
                 "rate holds: set the rate in the engine, and give it by --every."
             )
-        converter = Converter(engine.info, first, units.frames, self._gaps)
+        converter = Converter(engine.info, first, units, self._gaps)
         stream = self._open(converter, numbered=first.steps is not None)
         commands = EngineCommands(
             engine, stream.channel, pull=table.pull, force=units.pull,

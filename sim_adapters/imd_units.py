@@ -34,6 +34,8 @@ class EngineUnits:
     """Of positions, velocities, forces, energies, times and boxes."""
     pull: float
     """One unit of the forces that the engine takes, in kJ/mol/nm."""
+    ahead: int = 0
+    """By how much the step in the energies is more than that of the positions beside them."""
 
 
 def engine_units(engine: str, style: str, version: int) -> EngineUnits:
@@ -74,5 +76,7 @@ def engine_units(engine: str, style: str, version: int) -> EngineUnits:
         )
     if version == 3:
         return EngineUnits(_PROTOCOL, _PER_ANGSTROM)
-    frames = _GROMACS if engine == "gromacs" else _KCAL_ENERGIES
-    return EngineUnits(frames, _KCAL * _PER_ANGSTROM)
+    if engine == "gromacs":
+        # It counts on before it sends: what comes with step 1 is what its trajectory has as step 0.
+        return EngineUnits(_GROMACS, _KCAL * _PER_ANGSTROM, ahead=1)
+    return EngineUnits(_KCAL_ENERGIES, _KCAL * _PER_ANGSTROM)
