@@ -33,11 +33,15 @@ class Thermostat(msgspec.Struct, frozen=True):
         does: ``fix 2 all langevin {T} {T} 1.0 {seed}``.
     minimum, maximum
         Bounds, in K; reduced with ``units lj``.
+    temperature
+        What the script has set; restarts redraw velocities at it. None takes the temperature that
+        the atoms have then.
     """
 
     command: str
     minimum: float
     maximum: float
+    temperature: float | None = None
 
     def __post_init__(self) -> None:
         words = self.command.split()
@@ -224,6 +228,8 @@ class Steering:
         if self.temperature is not None:
             return self.temperature
         if self._thermostat is not None:
+            if self._thermostat.temperature is not None:
+                return self._thermostat.temperature
             found = float(self._lmp.get_thermo("temp"))
             low, high = self._thermostat.minimum, self._thermostat.maximum
             return min(max(found, low), high)

@@ -37,7 +37,7 @@ from bridge.staging.producer import Producer
 from bridge.staging.rendezvous import resolve
 from bridge.steering import CommandChannel, SimulationEnd
 from sim_adapters.link import PATIENCE
-from sim_adapters.lives import read_answered
+from sim_adapters.lives import read_answered, read_last_frame
 from sim_adapters.mpi_rounds import MPI, Rounds
 from sim_adapters.mpi_schema import describe_blocks
 from sim_adapters.steered import Arrays, Shapes, Steered
@@ -46,7 +46,7 @@ __all__ = ["MpiLink", "link_mpi"]
 
 _log = logging.getLogger(__name__)
 
-_DONE, _COMMAND, _HOLD, _OPENED = range(4)  # what rank 0 tells
+_DONE, _COMMAND, _HOLD, _FRAME = range(4)  # what rank 0 tells
 _NO_STEP = -1
 
 Check = Callable[..., object]
@@ -70,7 +70,7 @@ class MpiLink(Steered):
         simulation: str,
         *,
         address: str,
-        describe: Callable[[Rounds, Mapping[str, Any], bool], StreamSchema],
+        describe: Callable[[Rounds, Mapping[str, Any]], StreamSchema],
         every: int = 1,
         options: StreamOptions | None = None,
         capabilities: Sequence[Capability] = (),
@@ -93,7 +93,7 @@ class MpiLink(Steered):
         self._patience = patience
         self._producer: Producer | None = None
         self._checks: dict[str, Check] = {}
-        self._start = self._rows = 0
+        self._start, self._rows = 0, -1
         self._last_put = -1
         self._next_command: int | None = None
         self._stopped = self._closed = False
@@ -141,8 +141,8 @@ class MpiLink(Steered):
     ) -> bool:
         """Send this rank's block of a frame if one is due; returns whether it was.
 
-        Waits for nobody, except at a first frame without a schema, and for room in a full stream
-        whose policy is ``block``.
+        Waits for nobody, except that the ranks come together at the first frame, and for room in a
+        full stream whose policy is ``block``.
 
         Parameters
         ----------
@@ -168,7 +168,7 @@ class MpiLink(Steered):
         self._rounds.step = step
         producer = self._producer
         if producer is None:
-            producer = self._open(arrays, ids is not None)
+            producer = self._open(arrays)
             if step < self.next_frame:  # an earlier life was here
                 return False
         if ids is None and start is None:
@@ -187,6 +187,9 @@ class MpiLink(Steered):
     def _find_start(self, arrays: Mapping[str, Any]) -> int:
         assert self._schema is not None
         rows = next((len(arrays[v.name]) for v in self._schema.variables if v.decomposed), 0)
+        if self._rows < 0:
+            self._rows = rows
+            self._start, _ = self._rounds.rows_before(rows)
         if rows != self._rows:
             raise SchemaError(
                 f"Rank {self.rank} of {self.simulation!r} puts {rows} rows and had {self._rows} at "
@@ -373,15 +376,24 @@ class MpiLink(Steered):
         """Return the arrays of a restart, of all rows; on rank 0 alone."""
         return super().read_restart(command)
 
+    def read_last_frame(self) -> Arrays | None:
+        """Return the newest frame of an earlier life, the same on all ranks; every rank calls it.
+
+        None if there is none, or it was released.
+        """
+        if self.rank:
+            told = self._rounds.listen(step=self.step)
+            return dict(decode_state(told.payload)) if told.payload else None
+        frame = read_last_frame(self.producer, timeout=self._timeout)
+        values = None if frame is None else {k: np.array(v) for k, v in frame.values.items()}
+        self._rounds.tell(_FRAME, payload=encode_state(values) if values else b"", step=self.step)
+        return values
+
     # -------------------------------------------------------------- beginning
 
-    def _open(self, arrays: Mapping[str, Any], migrating: bool) -> Producer:
+    def _open(self, arrays: Mapping[str, Any]) -> Producer:
         """Open the stream on all ranks; rank 0 begins the new life, the others join it."""
-        schema = self._describe(self._rounds, arrays, migrating)
-        decomposed = [v.name for v in schema.variables if v.decomposed and v.name in arrays]
-        if decomposed and not migrating:
-            self._rows = len(arrays[decomposed[0]])
-            self._start, _ = self._rounds.rows_before(self._rows)
+        schema = self._describe(self._rounds, arrays)
         producer = self._begin(schema)
         resumed = producer.resumed
         answered: set[str] = set()
@@ -582,7 +594,7 @@ def link_mpi(
         If another rank could not open its stream, or does not come.
     """
 
-    def describe(rounds: Rounds, values: Mapping[str, Any], migrating: bool) -> StreamSchema:
+    def describe(rounds: Rounds, values: Mapping[str, Any]) -> StreamSchema:
         if schema is not None:
             return msgspec.structs.replace(schema, n_ranks=rounds.size)
         return describe_blocks(
@@ -598,7 +610,7 @@ def link_mpi(
     )  # fmt: skip
     if schema is not None or example is not None:
         try:
-            out._open(example or {}, False)
+            out._open(example or {})
         except BaseException as error:
             out._give_up(error)
             raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import shutil
@@ -47,6 +48,8 @@ def launch(
     *,
     what: str,
     environment: Mapping[str, str] | None = None,
+    directory: Path | None = None,
+    given: str = "",
     limit: float | None = None,
 ) -> list[str]:
     """Run a command on several ranks to its end; return the lines that it wrote last.
@@ -64,6 +67,10 @@ def launch(
         What runs, for messages.
     environment
         Additions to this process's environment.
+    directory
+        Where the ranks run.
+    given
+        A line to write to the standard input, which is rank 0's.
     limit
         Seconds after which the ranks are ended; None for no limit.
 
@@ -81,6 +88,7 @@ def launch(
         text=True,
         errors="replace",
         env={**os.environ, **(environment or {})},
+        cwd=directory,
     )
     late = threading.Event()
 
@@ -92,8 +100,12 @@ def launch(
     if limit is not None:
         timer.start()
     said: deque[str] = deque(maxlen=_LINES)
+    assert process.stdin is not None
     assert process.stdout is not None
     try:
+        if given:
+            process.stdin.write(f"{given}\n")
+            process.stdin.flush()
         for line in process.stdout:
             if line.strip() and not line.startswith(_NOISE):
                 said.append(line.rstrip())
@@ -104,8 +116,8 @@ def launch(
         # Its proxies end the ranks once it is gone; SIGTERM may be blocked, as it is inherited.
         process.kill()
         process.wait()
-        assert process.stdin is not None
-        process.stdin.close()
+        with contextlib.suppress(BrokenPipeError):
+            process.stdin.close()
         process.stdout.close()
     if late.is_set():
         raise MemberFailed(

@@ -95,7 +95,9 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         return StreamOptions(when_full=staging.when_full, capacity=parse_bytes(staging.capacity))
 
     def pipeline(self) -> Pipeline:
-        """Make the pipeline; relative paths in it begin at `base`."""
+        """Make the pipeline; relative paths in it begin at `base`, and so do modules."""
+        if self.base not in sys.path:
+            sys.path.append(self.base)
         with contextlib.chdir(self.base):
             return build_pipeline(
                 self.configuration.pipeline, seed=self.configuration.run.seed, where=self.source

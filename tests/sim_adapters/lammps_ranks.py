@@ -133,14 +133,20 @@ def steer(address: str, folder: Path, told: dict) -> None:
         fields=("positions", "velocities"), variables={"cut": (0.0, 5.0), "push": (0.0, 5.0)},
         forces={"first": (-1000.0, 1000.0)}, limit=30.0,
     ) as stream:  # fmt: skip
-        place = stream.steering.place
+        place, put = stream.steering.place, stream.send
+
+        def put_and_wait(step: int, time: float) -> None:
+            put(step, time)
+            # What a command refers to is in staging when it comes.
+            stream.link.producer.flush()
+            COMM.Barrier()
 
         def watch(arrays: Any, **how: Any) -> None:
             place(arrays, **how)
             applied.append([stream.step, float(gather(lmp, "x").sum())])
             np.save(folder / f"placed{COMM.rank}.npy", gather(lmp, "x"))
 
-        stream.steering.place = watch
+        stream.steering.place, stream.send = watch, put_and_wait
         if COMM.rank == 0:
             stream.link.producer.wait_for_command(20.0)
         COMM.Barrier()

@@ -4,24 +4,30 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
-from bridge import Command, FrameReference
+from bridge import Command, Event, FrameReference
 from bridge.codec import encode_state
-from bridge.errors import ConfigError, MemberFailed
+from bridge.errors import ConfigError, MemberFailed, StagingError
+from bridge.runs.adapters import Connection
 from bridge.staging import Stager, StagerClient
-from tests.sim_adapters.common import read_stream
+from tests.sim_adapters.common import read_stream, wait_until
 
 pytest.importorskip("mpi4py", exc_type=ImportError)
 pytest.importorskip("lammps", exc_type=ImportError)
 
 from sim_adapters.lammps_units import unit_style
 from sim_adapters.mpi_launch import launch
+from tests.sim_adapters.lammps_ranks import MELT
+
+HEAT = "fix 2 all langevin {T} {T} 0.1 {seed}"
 
 ROOT = Path(__file__).parents[2]
 RANKS = Path(__file__).with_name("lammps_ranks.py")
@@ -212,3 +218,90 @@ def test_unit_styles_agree_with_each_other():
         np.testing.assert_allclose(style.mass * style.velocity**2, style.energy, rtol=1e-9)
     with pytest.raises(ConfigError, match="unit style 'imperial'"):
         unit_style("imperial")
+
+
+def test_a_member_goes_on_after_a_rank_was_killed(
+    stager: Stager, client: StagerClient, tmp_path: Path
+):
+    psutil = pytest.importorskip("psutil")
+    from sim_adapters.lammps_member import Lammps
+
+    (tmp_path / "in.melt").write_text(MELT.replace("87287", "${seed}"))
+    table = {"input": "in.melt", "ranks": 2, "every": 10, "max_steps": 10**6, "prefix": "melt"}
+    heat = {"thermostat": HEAT, "temperature_bounds": [0.5, 4.0]}
+    connection = Connection(address=stager.address)
+
+    def member(**more: Any) -> Lammps:
+        return Lammps.from_table({**table, **heat, **more}, tmp_path)
+
+    assert member(members=2).members() == ["melt-0", "melt-1"]
+    failed: list[MemberFailed] = []
+
+    def begin() -> None:
+        try:
+            member().run("melt-0", connection, seed=1, resume=False)
+        except MemberFailed as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=begin)
+    thread.start()
+    wait_until(lambda: client.topics("frames/melt-0") != [], "the stream")
+    wait_until(lambda: client.status("frames/melt-0").end > 20, "frames")
+    started = psutil.Process().children(recursive=True)
+    ranks = [p for p in started if "sim_adapters.lammps_job" in p.cmdline()[2:3]]
+    assert len(ranks) == 2
+    ranks[-1].kill()
+    thread.join(30.0)
+    assert "'melt-0' was ended by SIGKILL" in str(failed[0])
+    events = [
+        msgspec.msgpack.decode(r.data, type=Event)
+        for r in client.fetch({"events": 0}, wait=5.0).records
+    ]
+    assert str(failed[0]) in [e.message for e in events if e.kind == "failed"]
+    last = client.status("frames/melt-0").last_step
+    with pytest.raises(StagingError, match="holds"):
+        member().run("melt-0", connection, seed=1, resume=False)
+    # In the next life, it comes to its end.
+    member(max_steps=last + 100).run("melt-0", connection, seed=1, resume=True)
+    found = read_stream(client, "melt-0")
+    assert found.steps[-1] == last + 100
+    assert found.epochs[0] == 0
+    first = int(np.argmax(found.epochs))
+    assert found.epochs[first:].tolist() == [1] * 10
+    side = found["box"][first].diagonal()
+    moved = found["positions"][first] - found["positions"][first - 1]
+    moved -= side * np.round(moved / side)
+    assert np.abs(moved).max() < 0.5
+    # Whoever is at the end already does nothing.
+    member(max_steps=last + 100).run("melt-0", connection, seed=1, resume=True)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"input": "nothing"}, "no input script"),
+        ({"every": 0}, "'every'"),
+        ({"thermostat": "fix 2 all langevin {T}"}, "go together"),
+        ({"thermostat": "hot", "temperature_bounds": [1, 2]}, "does not begin with 'fix'"),
+        ({"fields": ["charge"]}, "charge"),
+    ],
+)
+def test_wrong_tables_are_refused(tmp_path: Path, change: dict[str, Any], told: str):
+    from sim_adapters.lammps_member import Lammps
+
+    (tmp_path / "in.melt").write_text(MELT)
+    with pytest.raises(ConfigError, match=told):
+        Lammps.from_table({"input": "in.melt", "max_steps": 10, **change}, tmp_path)
+
+
+def test_one_rank_runs_in_the_members_process(stager: Stager, client: StagerClient, tmp_path: Path):
+    from sim_adapters.lammps_member import Lammps
+
+    (tmp_path / "in.melt").write_text(MELT)
+    table = {"input": "in.melt", "max_steps": 50, "every": 10, "thermo": ["temp"]}
+    adapter = Lammps.from_table(table, tmp_path)
+    adapter.run("lammps-0", Connection(address=stager.address), seed=1, resume=False)
+    assert read_stream(client, "lammps-0").steps.tolist() == [10, 20, 30, 40, 50]
+    (tmp_path / "in.melt").write_text("units imperial\n")
+    with pytest.raises(ConfigError, match=r"refuses the input script in\.melt"):
+        adapter.run("lammps-1", Connection(address=stager.address), seed=1, resume=False)
