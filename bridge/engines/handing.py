@@ -108,6 +108,18 @@ class Hand:
         )
         self._tell([event], f"{self._job.name}/{partition}/gaps", (first, stop))
 
+    def joined_late(self, partition: str, simulation: str, first: int) -> None:
+        """Tell that a stream is not read from its beginning."""
+        event = Event(
+            "joined_late",
+            f"The stream of {simulation!r} is read from offset {first} on; what came before was "
+            "released already.",
+            simulation=simulation,
+            source=self._job.name,
+            data={"offset": first},
+        )
+        self._tell([event], f"{self._job.name}/{partition}/joined", (0, first))
+
     def _hand_on(
         self,
         partition: str,

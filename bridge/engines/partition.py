@@ -156,7 +156,10 @@ class PartitionStage:
     def _first_position(self, one: Partition) -> int:
         for topic in self._client.topics(one.topic, schemas=False):
             if topic.name == one.topic:
-                return max(topic.low, topic.groups.get(self._group(one), 0))
+                begun = topic.groups.get(self._group(one), 0)
+                if topic.low > begun:
+                    self._hand.joined_late(one.name, one.simulation, topic.low)
+                return max(topic.low, begun)
         return 0
 
     def _group(self, one: Partition) -> str:

@@ -83,8 +83,10 @@ class ProducerIO:
         self._token = uuid4().hex
         self._changed = threading.Condition()
         self._chunks: deque[OpenChunk] = deque()
-        self._appends: deque[tuple[str, bytes]] = deque()
-        self._unanswered: dict[int, tuple[str, bytes]] = {}
+        # Topic, record, and its number where it must not be stored twice.
+        self._appends: deque[tuple[str, bytes, int]] = deque()
+        self._unanswered: dict[int, tuple[str, bytes, int]] = {}
+        self._answers = 0
         self._commands: deque[Command] = deque()
         self._command_offsets: dict[str, int] = {}
         self._to_commit = -1
@@ -183,7 +185,7 @@ class ProducerIO:
 
     def append(self, topic: str, data: bytes) -> None:
         """Append a record to a topic."""
-        self._appends.append((topic, data))
+        self._appends.append((topic, data, -1))
         self.wake()
 
     def flush(self, timeout: float) -> None:
@@ -281,10 +283,12 @@ class ProducerIO:
         if self._room.wants_lease and not self._lease_number:
             self._ask_lease()
         while self._appends:
-            topic, data = self._appends.popleft()
+            topic, data, at = self._appends.popleft()
+            if at < 0 and topic.startswith("acks/"):
+                at, self._answers = self._answers, self._answers + 1
             number = self._session.number()
-            self._unanswered[number] = (topic, data)
-            self._append_now(number, topic, data)
+            self._unanswered[number] = (topic, data, at)
+            self._append_now(number, topic, data, at)
         if self._to_commit >= 0:
             offsets = {f"commands/{self.simulation}": self._to_commit}
             self._to_commit = -1
@@ -292,8 +296,9 @@ class ProducerIO:
             self._send(m.CommitOffsets(self._session.number(), group, offsets))
         return len(sent) >= MAX_PARTS
 
-    def _append_now(self, number: int, topic: str, data: bytes) -> None:
-        self._send(m.Append(number, topic, "", -1, -1, self.now()), [data])
+    def _append_now(self, number: int, topic: str, data: bytes, at: int) -> None:
+        writer, stop = (self._token, at + 1) if at >= 0 else ("", -1)
+        self._send(m.Append(number, topic, writer, at, stop, self.now()), [data])
 
     def _gather(self) -> list[Sent]:
         out: list[Sent] = []
@@ -459,8 +464,8 @@ class ProducerIO:
         self._room.wants_lease = not self._room.leases_waiting
         self._commit(list(self._window.unacknowledged()))
         unanswered, self._unanswered = self._unanswered, {}
-        for topic, data in unanswered.values():
-            self._appends.append((topic, data))
+        # Before what was not sent yet, so that numbers come in their order.
+        self._appends.extendleft(reversed(unanswered.values()))
         self._fetch_commands()
 
     def _new_stager(self) -> None:

@@ -18,7 +18,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from enum import Enum
 from types import TracebackType
 
@@ -104,6 +104,9 @@ class ScriptedSource:
     obey
         Acknowledge every command as applied at the last step; a stop ends the stream. If false,
         commands are only collected.
+    answered
+        Ids of commands that lives before this script answered. Commands come again after a stager
+        or a simulation was started anew; like any adapter, this one answers each once.
     time_limit
         Seconds that a pause or a put may take; `join` waits a little more than twice as long.
     """
@@ -118,6 +121,7 @@ class ScriptedSource:
         capabilities: Sequence[Capability] = (),
         obey: bool = True,
         time_limit: float = 30.0,
+        answered: Iterable[str] = (),
     ) -> None:
         self.simulation = simulation
         self.commands: list[Command] = []
@@ -127,6 +131,7 @@ class ScriptedSource:
         self._capabilities = tuple(capabilities)
         self._obey = obey
         self._time_limit = time_limit
+        self._answered = set(answered)
         self._changed = threading.Condition()
         self._paused = 0
         self._resumed = 0
@@ -205,8 +210,11 @@ class ScriptedSource:
 
     def _answer(self, producer: Producer, step: int) -> None:
         for command in producer.commands():
+            if command.id in self._answered:
+                continue
             self.commands.append(command)
             if self._obey:
+                self._answered.add(command.id)
                 producer.acknowledge(
                     Acknowledgement(command.id, self.simulation, "applied", step=step)
                 )

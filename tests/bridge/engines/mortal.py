@@ -87,8 +87,15 @@ def main(address: str, name: str, frames: str) -> None:
     batch = make_frames(name, int(frames), SHAPES)
     pieces = [batch.take(slice(at, at + 50)) for at in range(0, len(batch), 50)]
     script = [item for piece in pieces for item in (piece, PAUSE)]
+    with StagerClient(address) as client:
+        answered = {a.command for a in read(client, f"acks/{name}", Acknowledgement)}
     source = ScriptedSource(
-        name, [*script, END], address=address, capabilities=TUNABLE, time_limit=100.0
+        name,
+        [*script, END],
+        address=address,
+        capabilities=TUNABLE,
+        answered=answered,
+        time_limit=100.0,
     )
     told = iter(sys.stdin.buffer.readline, b"")
 
