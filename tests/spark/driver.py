@@ -7,13 +7,15 @@ import sys
 from bridge.engines.job import Job
 from bridge.engines.options import JobOptions
 from bridge.engines.spark import SparkEngine
+from bridge.steering import GuardMaker
 from tests.bridge.engines.pipelines import EachTenth, make_pipeline
 
 
 def make_job(address: str) -> Job:
     """Return the job of the tests of faults: all three scopes, and commands."""
     options = JobOptions(save_every=0.3, checkpoint_every=0.3, status_every=0.2)
-    return Job(make_pipeline(("tenth", EachTenth())), address, options=options)
+    pipeline = make_pipeline(("tenth", EachTenth()))
+    return Job(pipeline, address, options=options, guard=GuardMaker())
 
 
 def main(address: str, checkpoint: str, cluster: str) -> None:

@@ -8,29 +8,40 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 
+from bridge.engines.job import Job
 from bridge.engines.protocol import EngineStatistics
 from bridge.engines.spark import SparkEngine
 from bridge.frames import FrameBatch
 from bridge.staging import Stager, StagerClient
-from bridge.testing.sources import END, PAUSE, ScriptedSource
+from bridge.testing.sources import ABORT, END, PAUSE, ScriptedSource, make_frames
 from tests.bridge.engines.common import (
     check_commands,
     check_results,
     make_streams,
+    play,
     read_events,
-    read_status,
 )
+from tests.bridge.engines.mortal import (
+    TUNABLE,
+    MortalStager,
+    MortalWalker,
+    check_answers,
+    wait_for,
+)
+from tests.bridge.engines.pressure import Pressure, make_slow_job
+from tests.bridge.engines.trickle import Trickle
 from tests.spark.driver import make_job
 
 ROOT = Path(__file__).parents[2]
+SHORT = {"headrace.lease": "0.5"}
 FRAMES = 240
 SLICES = 4
 
@@ -45,9 +56,10 @@ class Walkers:
             script: list[Any] = []
             for i in range(SLICES):
                 script += [frames.take(slice(i * step, (i + 1) * step)), PAUSE]
-            self.sources.append(
-                ScriptedSource(name, [*script, END], address=address, time_limit=100.0).start()
+            source = ScriptedSource(
+                name, [*script, END], address=address, capabilities=TUNABLE, time_limit=100.0
             )
+            self.sources.append(source.start())
 
     def go_on(self) -> None:
         for source in self.sources:
@@ -82,27 +94,20 @@ def drive(stager: Stager, checkpoint: Path) -> Iterator[Callable[..., subprocess
         process.wait()
 
 
-def wait_for(
-    reader: StagerClient, what: Callable[[EngineStatistics], bool], *, limit: float = 100.0
-) -> None:
-    """Wait until the engine tells of something in its status."""
-    end = time.monotonic() + limit
-    position = 0
-    while time.monotonic() < end:
-        fetched = reader.fetch({"status/test": position}, wait=0.5)
-        position = fetched.positions.get("status/test", position)
-        told = read_status(reader)
-        if told and what(told[-1]):
-            return
-    raise AssertionError("The engine did not get so far.")
-
-
 def check(reader: StagerClient, streams: dict[str, FrameBatch]) -> None:
     total = FRAMES * len(streams)
     assert check_results(reader, streams) == total
     check_commands(reader, streams, every=10, frames=total)
     assert [event.data["frames"] for event in read_events(reader, "total")] == [total]
     assert len(read_events(reader, "ended")) == len(streams)
+
+
+def check_lost(reader: StagerClient) -> None:
+    """Assert that lost workers were told of, and that none merely moved."""
+    lost = read_events(reader, "worker_lost")
+    assert lost
+    assert all(0 < event.data["downtime"] < 60 for event in lost)
+    assert not read_events(reader, "worker_changed")
 
 
 def at_least(frames: int) -> Callable[[EngineStatistics], bool]:
@@ -165,9 +170,8 @@ def test_a_python_worker_is_killed(
     assert not thread.is_alive()
     assert not failures
     check(reader, streams)
-    told = read_events(reader, "spark_progress")
-    assert told
-    assert told[-1].data["milliseconds"]["triggerExecution"] > 0
+    check_answers(reader, streams)
+    check_lost(reader)
 
 
 def test_the_driver_is_killed_twice(
@@ -211,3 +215,138 @@ def test_an_executor_is_killed(
         walkers.go_on()
     assert driver.wait(100) == 0
     check(reader, streams)
+    check_answers(reader, streams)
+    check_lost(reader)
+
+
+def run_aside(engine: SparkEngine) -> Callable[[], EngineStatistics]:
+    """Run an engine in a thread; what is returned waits for its end."""
+    outcome: list[Any] = []
+
+    def target() -> None:
+        try:
+            outcome.append(engine.run())
+        except BaseException as error:
+            outcome.append(error)
+
+    thread = threading.Thread(target=target, daemon=True)
+    thread.start()
+
+    def join() -> EngineStatistics:
+        thread.join(100)
+        assert not thread.is_alive(), "The engine did not come to its end."
+        if isinstance(outcome[0], BaseException):
+            raise outcome[0]
+        statistics: EngineStatistics = outcome[0]
+        return statistics
+
+    return join
+
+
+def make_steered(address: str, *expected: str) -> Job:
+    """Return the job of these tests, which waits for certain simulations."""
+    return replace(make_job(address), expected=expected)
+
+
+def test_the_stager_is_killed_twice(session: Any, tmp_path: Path, checkpoint: Path) -> None:
+    streams = make_streams(3000)
+    mortal = MortalStager(tmp_path / "topics")
+    try:
+        job = make_steered(mortal.address, *streams)
+        join = run_aside(SparkEngine(job, checkpoint=checkpoint, settings=SHORT))
+        trickle = Trickle(mortal.address, streams, step=5, capabilities=TUNABLE, time_limit=100.0)
+        with StagerClient(mortal.address, timeout=30.0) as reader:
+            for frames in (150, 900):
+                wait_for(reader, at_least(frames))
+                mortal.kill()
+                mortal.start()
+            trickle.finish()
+            assert join().frames == 9000
+            assert check_results(reader, streams) == 9000
+            check_commands(reader, streams, every=10, frames=9000)
+            assert check_answers(reader, streams) > 100
+            away = read_events(reader, "stager_away")
+            assert away
+            assert all(event.data["downtime"] > 0 for event in away)
+    finally:
+        mortal.kill()
+
+
+def test_simulations_die_and_come_back(
+    session: Any, stager: Stager, reader: StagerClient, checkpoint: Path
+) -> None:
+    streams = make_streams(400)
+    # One is killed, one closes its stream without a word, one had come to its end.
+    killed = MortalWalker(stager.address, "a", 400)
+    others = []
+    for name, goodbye in (("b", ABORT), ("c", END)):
+        first, rest = streams[name].take(slice(0, 200)), streams[name].take(slice(200, 400))
+        script: list[Any] = [first, goodbye, PAUSE, rest, END]
+        more: dict[str, Any] = {"capabilities": TUNABLE, "time_limit": 100.0}
+        others.append(ScriptedSource(name, script, address=stager.address, **more).start())
+    try:
+        job = make_steered(stager.address, *streams)
+        join = run_aside(SparkEngine(job, checkpoint=checkpoint, settings=SHORT))
+        wait_for(reader, lambda s: "c" in s.simulations and s.simulations["c"].finished)
+        killed.go_on()
+        wait_for(reader, lambda s: "a" in s.simulations and s.simulations["a"].position > 0)
+        killed.go_on()
+        killed.kill()
+        for source in others:
+            source.resume()
+        wait_for(reader, lambda s: s.simulations["c"].position == 400)
+        killed.start()
+        killed.finish()
+    finally:
+        killed.end()
+    for source in others:
+        source.join()
+    assert join().frames == 1200
+    assert check_results(reader, streams, ended={"c": 200}) == 1200
+    check_commands(reader, streams, every=10, frames=1200)
+    check_answers(reader, streams)
+
+
+def test_more_workers_go_on_from_a_checkpoint(
+    session: Any, stager: Stager, reader: StagerClient, checkpoint: Path
+) -> None:
+    streams = make_streams(3000)
+    job = make_steered(stager.address, *streams)
+    trickle = Trickle(stager.address, streams, step=5, capabilities=TUNABLE, time_limit=100.0)
+    one = SparkEngine(job, checkpoint=checkpoint, parallelism=1, settings=SHORT)
+    join = run_aside(one)
+    wait_for(reader, at_least(100))
+    one.stop()
+    assert join().state == "stopped"
+    # The session is shared here; the worker of the one task is not the only one any more.
+    alone = set(workers_of(reader))
+    assert len(alone) == 1
+    join = run_aside(SparkEngine(job, checkpoint=checkpoint, parallelism=2, settings=SHORT))
+    wait_for(reader, lambda s: len(workers_of(reader)) >= 2)
+    trickle.finish()
+    assert join().state == "finished"
+    assert check_results(reader, streams) == 9000
+    check_commands(reader, streams, every=10, frames=9000)
+    assert check_answers(reader, streams) > 50
+    (resumed,) = read_events(reader, "resumed")
+    assert resumed.data["downtime"] > 0
+
+
+def test_a_slow_operator_holds_the_simulation_up(
+    session: Any, stager: Stager, reader: StagerClient, checkpoint: Path
+) -> None:
+    engine = SparkEngine(make_slow_job(stager.address), checkpoint=checkpoint, settings=SHORT)
+
+    def memory() -> list[int]:
+        return [psutil.Process(pid).memory_info().rss for pid in workers_of(reader)]
+
+    play(stager.address, {"first": make_frames("first", 5, {"x": (10_000, 3)})})
+    join = run_aside(engine)
+    wait_for(reader, at_least(5))
+    pressure = Pressure(stager.address, memory)
+    wait_for(reader, pressure.look)
+    pressure.check(reader, join())
+    told = read_events(reader, "spark_progress")
+    assert told
+    assert told[-1].data["milliseconds"]["triggerExecution"] > 0
+    assert any(event.data["lag"].get("held", 0) > 10 for event in told)

@@ -22,6 +22,7 @@ from uuid import uuid4
 
 from py4j.protocol import Py4JNetworkError
 
+from bridge.commands import Event
 from bridge.engines.causes import find_error
 from bridge.engines.coordinator import Coordinator
 from bridge.engines.job import Job
@@ -31,7 +32,7 @@ from bridge.engines.protocol import EngineStatistics, Until
 from bridge.engines.spark.jobsource import job_source
 from bridge.engines.spark.leases import Run
 from bridge.engines.spark.listener import ProgressListener
-from bridge.engines.spark.news import NewsReader
+from bridge.engines.spark.news import NewsReader, TakenOver
 from bridge.engines.spark.session import Session, master_of
 from bridge.engines.spark.states import StagedStates
 from bridge.errors import ConfigError, EngineError, HeadraceError, TransportError, error_from_code
@@ -221,6 +222,8 @@ class _Course:
             if one.report:
                 self._coordinator.hear(PartitionReport.decode(one.report))
         self._listener = ProgressListener(run.pipeline, self._query_name)
+        # Partition to the last sign of life of whoever serves it.
+        self._signs: dict[str, float] = {}
         self._query: Any = None
         self._next_save = 0.0
         self._next_watch = 0.0
@@ -295,19 +298,47 @@ class _Course:
         for news in self._news.read():
             for report in news.reports:
                 self._coordinator.hear(report)
+                self._signs[report.partition] = report.stamp
+            if news.taken_over is not None:
+                self._tell_lost(news.taken_over)
             if news.failure:
                 raise error_from_code(news.failure, news.message)
+
+    def _tell_lost(self, again: TakenOver) -> None:
+        """Tell of a worker that was lost, and for how long what it served has rested."""
+        signs = [self._signs.get(partition, 0.0) for partition in again.partitions]
+        rest = max(0.0, again.stamp - max(again.planned, *signs))
+        self._signs |= dict.fromkeys(again.partitions, again.stamp)
+        names = ", ".join(map(repr, again.partitions[:4]))
+        more = len(again.partitions) - 4
+        self._coordinator.tell(
+            Event(
+                "worker_lost",
+                f"A worker of Spark was lost; another one serves {names}"
+                f"{f' and {more} more' if more > 0 else ''} after {rest:.1f} s.",
+                level="warning",
+                data={
+                    "downtime": round(rest, 3),
+                    "partitions": list(again.partitions[:32]),
+                    "lease": again.lease,
+                    "attempt": again.attempt,
+                },
+            )
+        )
 
     def _save(self) -> None:
         positions = self._coordinator.positions()
         self._states.store("", self._coordinator.save(), positions=positions)
         self._coordinator.commit(positions)
 
-    def _watch(self) -> None:
+    def _tell_progress(self) -> None:
         for event in self._listener.take():
             lag = {n: s.lag for n, s in self._coordinator.statistics().simulations.items() if s.lag}
             event.data["lag"] = dict(sorted(lag.items(), key=lambda item: -item[1])[:32])
             self._coordinator.tell(event)
+
+    def _watch(self) -> None:
+        self._tell_progress()
         if not self._query.isActive:
             error = self._query.exception()
             if error is not None:
@@ -325,6 +356,7 @@ class _Course:
             self._coordinator.pump(wait=0.02, budget=0.1)
         self._hear()
         self._coordinator.pump(wait=0.0, budget=0.25)
+        self._tell_progress()
 
     # --------------------------------------------------------------------- end
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
+from pyspark import TaskContext
 from pyspark.sql.datasource import DataSource, DataSourceStreamReader, InputPartition
 from pyspark.sql.streaming.datasource import ReadLimit
 
@@ -121,6 +122,7 @@ class JobReader(DataSourceStreamReader):  # type: ignore[misc]
                     self._seconds,
                     tuple(names[i] for i in chosen),
                     known,
+                    time.time(),
                 )
             )
             for task, chosen in enumerate(dealt)
@@ -128,7 +130,9 @@ class JobReader(DataSourceStreamReader):  # type: ignore[misc]
 
     def read(self, partition: LeasePartition) -> Iterator[pa.RecordBatch]:
         """Serve one lease."""
-        reports = serve(self._run, partition.lease)
+        context = TaskContext.get()
+        attempt = 0 if context is None else context.attemptNumber()
+        reports = serve(self._run, partition.lease, attempt)
         if reports:
             yield pa.RecordBatch.from_pydict(rows(reports), schema=arrow_schema(self._schema))
 

@@ -24,8 +24,9 @@ from bridge.engines.job import Job
 from bridge.engines.partials import PartitionReport
 from bridge.engines.partition import PartitionStage
 from bridge.engines.patience import PatientClient
-from bridge.engines.spark.news import News, tell_news
+from bridge.engines.spark.news import News, TakenOver, tell_news
 from bridge.engines.spark.states import StagedStates
+from bridge.engines.threads import limit_threads
 from bridge.errors import HeadraceError, TransportError
 from bridge.staging.spread import ClientLike
 
@@ -80,6 +81,8 @@ class Lease:
         Which, with the priority that the planner gave them.
     known
         Names that all tasks of the micro-batch serve together, hashed.
+    planned
+        Unix time at which it was dealt.
     """
 
     number: int
@@ -88,16 +91,18 @@ class Lease:
     seconds: float
     partitions: tuple[str, ...]
     known: frozenset[str]
+    planned: float = 0.0
 
 
 _workers: dict[str, _Worker] = {}
 
 
-def serve(run: Run, lease: Lease) -> list[PartitionReport]:
+def serve(run: Run, lease: Lease, attempt: int = 0) -> list[PartitionReport]:
     """Serve a lease to its end, and return the reports on the partitions that got further.
 
-    Failures that another worker would have in the same way are told to the coordinator, not raised:
-    Spark would only try again.
+    The lease was tried `attempt` times before, and whoever did is lost. Failures that another
+    worker would have in the same way are told to the coordinator, not raised: Spark would only try
+    again.
     """
     worker = _workers.get(run.name)
     if worker is None:
@@ -106,7 +111,7 @@ def serve(run: Run, lease: Lease) -> list[PartitionReport]:
         _workers.clear()
         worker = _workers[run.name] = _Worker(run)
     try:
-        return worker.serve(lease)
+        return worker.serve(lease, attempt)
     except TransportError:
         raise
     except Exception as error:
@@ -143,9 +148,10 @@ class _Worker:
 
     # ------------------------------------------------------------------ lease
 
-    def serve(self, lease: Lease) -> list[PartitionReport]:
+    def serve(self, lease: Lease, attempt: int) -> list[PartitionReport]:
         job = self.run.job
         if self._stage is None:
+            limit_threads(job.options.threads)
             self._stage = PartitionStage(job, self._client, given_up=self.run.is_stopping)
             self._states = StagedStates(self._patient, job.name, self.run.checkpoint)
         stage = self._stage
@@ -153,6 +159,11 @@ class _Worker:
         stage.discover()
         mine = dict.fromkeys(lease.partitions)
         self._take_up(mine)
+        if attempt and mine:
+            again = TakenOver(
+                lease.number, lease.task, attempt, lease.planned, time.time(), lease.partitions
+            )
+            tell_news(self._patient, job.name, News(self.run.name, taken_over=again))
         out: dict[str, PartitionReport] = {}
         look = 0.0
         while True:

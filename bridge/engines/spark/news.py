@@ -13,9 +13,30 @@ from bridge.engines.partials import PartitionReport
 from bridge.engines.patience import PatientClient
 from bridge.staging.messages import StreamOptions
 
-__all__ = ["News", "NewsReader", "tell_news"]
+__all__ = ["News", "NewsReader", "TakenOver", "tell_news"]
 
 _OPTIONS = StreamOptions(when_full="drop_oldest", capacity=8 << 20)
+
+
+class TakenOver(msgspec.Struct, array_like=True, frozen=True):
+    """A worker serves a lease that another one was lost with.
+
+    Attributes
+    ----------
+    lease, task, attempt
+        Which task of which micro-batch, and how often it was tried before.
+    planned, stamp
+        Unix times at which the lease was dealt, and at which its partitions were taken up again.
+    partitions
+        Which.
+    """
+
+    lease: int
+    task: int
+    attempt: int
+    planned: float
+    stamp: float
+    partitions: tuple[str, ...]
 
 
 class News(msgspec.Struct, array_like=True, frozen=True):
@@ -29,12 +50,15 @@ class News(msgspec.Struct, array_like=True, frozen=True):
         On partitions that got further.
     failure, message
         Name of the error's class, and its sentence, if the job cannot go on.
+    taken_over
+        A lease that was begun by somebody else.
     """
 
     run: str
     reports: list[PartitionReport] = []
     failure: str = ""
     message: str = ""
+    taken_over: TakenOver | None = None
 
 
 _encode = msgspec.msgpack.Encoder().encode
