@@ -13,14 +13,14 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 
-from sim_adapters.c.files import cflags, directory, fortran_source, libraries, sources
+from sim_adapters.c.files import cflags, directory, fortran_sources, libraries, sources
 
 __all__ = ["main"]
 
 _QUESTIONS: dict[str, tuple[str, Callable[[], Sequence[object]]]] = {
     "directory": ("folder of headrace.h, Makefile and CMakeLists.txt", lambda: [directory()]),
     "sources": ("the library's C files", sources),
-    "fortran": ("the file of the Fortran module", lambda: [fortran_source()]),
+    "fortran": ("the files of the Fortran module", fortran_sources),
     "cflags": ("options for the compiler", cflags),
     "libs": ("options for the linker", libraries),
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-__all__ = ["cflags", "directory", "fortran_source", "libraries", "sources"]
+__all__ = ["cflags", "directory", "fortran_sources", "libraries", "sources"]
 
 
 def directory() -> Path:
@@ -17,9 +17,9 @@ def sources() -> list[Path]:
     return sorted((directory() / "src").glob("*.c"))
 
 
-def fortran_source() -> Path:
-    """Return the file of the Fortran module ``headrace``."""
-    return directory() / "headrace.f90"
+def fortran_sources() -> list[Path]:
+    """Return the files of the Fortran module ``headrace``, in the order of compilation."""
+    return [directory() / "headrace_c.f90", directory() / "headrace.f90"]
 
 
 def cflags() -> list[str]:

@@ -113,7 +113,10 @@ void hr_session_close(hr_session *s)
     if (s->socket != NULL) {
         hr_buffer bye = {0};
         hr_say_bye(&bye, ++s->number, "", 0, 0, false, 0, "");
-        hr_session_send(s, &bye);
+        /* Whether it is heard or not, the last error is that of whoever closes. */
+        if (!bye.failed)
+            zmq_send(s->socket, bye.data, bye.size, ZMQ_DONTWAIT);
+        hr_buffer_free(&bye);
         zmq_close(s->socket);
     }
     if (s->context != NULL)
