@@ -104,6 +104,7 @@ class Coordinator:
         self._next_status = 0.0
         self._heard = time.monotonic()
         self._streams_over = False
+        self._behind_streams = True
         self._overdue = False
         self._begin(saved)
 
@@ -504,19 +505,25 @@ class Coordinator:
         topics = self._client.topics(FRAMES, schemas=False)
         ends = {}
         over = bool(topics)
+        behind = False
         for topic in topics:
             name = topic.name.removeprefix(FRAMES)
             ends[name] = topic.end
             if not topic.finished:
                 self._meet(name)
             # A stream without a frame has nothing to be read; one that came back has more.
-            read = name in self._finished and self._positions.get(name, 0) >= topic.end
+            at_end = self._positions.get(name, 0) >= topic.end
+            is_done = topic.groups.get(self.job.consumer, -1) >= topic.end
+            read = name in self._finished and at_end
             if not self.job.is_gathered:
                 # A worker that was started again does not take up what is done altogether.
-                read = read or topic.groups.get(self.job.consumer, -1) >= topic.end
+                read = read or is_done
+            if topic.end:
+                behind |= not (read or is_done or (at_end and not topic.finished))
             over = over and topic.finished and (read or not topic.end)
         names = {topic.name.removeprefix(FRAMES) for topic in topics}
         self._streams_over = over and names.issuperset(self.job.expected)
+        self._behind_streams = behind
         self._progress.ends(ends)
         self._client.append(
             f"status/{self.job.name}",
@@ -531,8 +538,10 @@ class Coordinator:
         Either all streams have finished and were analysed to their ends, or a target was reached
         and all who were told to stop have answered.
         """
+        # Workers may be behind when the last simulation answers; their operators hear of its end.
+        idle = not (self._arrivals.nbytes or self._behind_streams)
         if self._overdue or self._stops.is_over(
-            self._finished, idle=not self._arrivals.nbytes, linger=self.job.options.linger
+            self._finished, idle=idle, linger=self.job.options.linger
         ):
             return True
         return self.job.until == "finished" and self._streams_over and not self._arrivals.nbytes

@@ -6,6 +6,7 @@ import random
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -22,6 +23,7 @@ from bridge.frames import FrameBatch
 from bridge.pipeline import Pipeline
 from bridge.staging import Stager, StagerClient
 from bridge.staging.messages import StreamOptions
+from bridge.testing.sources import END, PAUSE, ScriptedSource
 from tests.bridge.engines.common import (
     check_commands,
     check_results,
@@ -181,6 +183,26 @@ def test_a_simulation_that_had_ended_and_comes_back_is_known_again(
     one.run(disturb=True)
     assert check_results(reader, streams, ended={"b": 120}) == 600
     check_commands(reader, streams, every=10, frames=600)
+
+
+def test_a_target_reached_does_not_leave_frames_behind(
+    stager: Stager, reader: StagerClient, host: Callable[..., Host]
+) -> None:
+    frames = make_streams(names=("a",))["a"]
+    options = msgspec.structs.replace(SMALL, linger=0.001)
+    one = host(make_pipeline(("stop", StopAt(20))), until="stopped", options=options)
+    with ScriptedSource("a", [frames, PAUSE, END], address=stager.address) as source:
+        source.wait_until_paused()
+        while not reader.topics("commands/a"):
+            one.turn()
+        source.join()
+        # The worker is slow: the simulation has answered, and ended, long before it comes on.
+        for _ in range(30):
+            one.coordinator.pump(wait=0.001)
+            assert not one.coordinator.over
+    one.run()
+    assert check_results(reader, {"a": frames}) == 200
+    assert len(read_events(reader, "ended")) == 1
 
 
 @pytest.mark.parametrize("seed", range(4))
