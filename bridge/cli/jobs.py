@@ -16,6 +16,7 @@ from bridge.jobs.records import JobStore
 __all__ = ["add_arguments", "execute"]
 
 _GONE = ("finished", "stopped", "cancelled", "failed", "lost")
+_BROKEN = ("cancelled", "failed", "lost")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -85,6 +86,12 @@ def _detail(view: JobView) -> None:
     print(f"  checkpoints  {record.checkpoint}")
     if record.savepoint:
         print(f"  savepoint    {record.savepoint}")
+    if record.engine == "flink" and view.state in _BROKEN:
+        from bridge.engines.flink.submission import find_checkpoint
+
+        newest = find_checkpoint(record.checkpoint)
+        if newest:
+            print(f"  to go on     headrace submit … --savepoint {newest}")
     print(f"  restarts     {view.restarts}, {view.downtime:.1f} s of rest at all of them")
     if told is None:
         return

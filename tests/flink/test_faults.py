@@ -148,12 +148,14 @@ def test_the_job_manager_is_killed_and_the_job_goes_on_from_its_checkpoint(
     streams = make_streams(3000)
     submit = ("submit", str(path), "--engine", "flink", "--cluster", cluster.address)
     where = ("--stager", stager.address, "--checkpoint", str(tmp_path / "checkpoints"))
-    headrace(tmp_path, *submit, *where)
+    record = headrace(tmp_path, *submit, *where)
     trickle = Trickle(stager.address, streams, step=5, capabilities=TUNABLE, time_limit=150.0)
     wait_for(reader, lambda s: s.frames >= 150 and s.checkpoints >= 3)
     old = cluster.pid("jobmanager")
     os.kill(old, signal.SIGKILL)
     wait_for_answer(cluster)
+    [lost] = headrace(tmp_path, "jobs", record["id"])
+    assert lost["state"] == "lost"
     assert cluster.pid("jobmanager") != old
     newest = find_checkpoint(tmp_path / "checkpoints")
     assert "/chk-" in newest
