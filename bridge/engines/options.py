@@ -54,7 +54,10 @@ class LocalOptions(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True
     def __post_init__(self) -> None:
         for name in self.__struct_fields__:
             value = getattr(self, name)
-            if isinstance(value, int | float) and not value > 0:
+            # No threads are a choice: that of the libraries.
+            if isinstance(value, int | float) and not (
+                value > 0 or (name == "threads" and value == 0)
+            ):
                 raise ConfigError(
                     f"The engine's option {name!r} must be greater than 0, not {value}."
                 )
@@ -75,9 +78,13 @@ class JobOptions(LocalOptions, frozen=True, omit_defaults=True, kw_only=True):
     block_groups
         Workers that share out the rows of each frame, where the pipeline begins with a
         `bridge.pipeline.BlockOperator`; 1 for whole frames.
+    threads
+        Threads that the numerical libraries (BLAS, OpenMP) take in a worker; 0 for their own
+        choice, which is all cores for each worker.
     """
 
     save_every: float = 1.0
     save_bytes: int = 32 << 20
     partial_bytes: int = 64 << 20
     block_groups: int = 1
+    threads: int = 1

@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -132,6 +133,9 @@ class FlinkEngine:
                 if self._on_status is not None:
                     self._on_status(status)
             if self._last.state == "finished":
+                # What happened since the last look is told, too; it did no harm.
+                with suppress(EngineError, _Over):
+                    self._look(rest, submission, client)
                 self._cancel(submission)
                 return self._last
             now = time.monotonic()

@@ -1,8 +1,8 @@
 """The two functions of a job: one for partitions, on every worker, and one that coordinates.
 
-Both pace themselves: a timer fires, the function does what is due, waits a little for more, and
-sets the next timer. Between two firings Flink's checkpoint barriers pass. No wake-ups can pile up,
-and after a restart the timers that a checkpoint held fire at once. One that had fired when the
+Both work in a thread of their own, beside Flink's calls, and pace these themselves: a timer fires,
+the function keeps what is due in its state and sets the next timer. No wake-ups can pile up, and
+after a restart the timers that a checkpoint held fire at once. One that had fired when the
 checkpoint was made is not in it, so a slow source wakes everybody now and then.
 """
 
@@ -19,6 +19,7 @@ from pyflink.datastream import KeyedProcessFunction
 from pyflink.datastream.state import MapStateDescriptor, ValueStateDescriptor
 
 from bridge.engines.coordinator import Coordinator
+from bridge.engines.flink.beside import Beside
 from bridge.engines.flink.checkpoints import CompletedCheckpoints
 from bridge.engines.flink.rest import FlinkRest
 from bridge.engines.flink.slots import SLOTS, SlotTable
@@ -26,6 +27,7 @@ from bridge.engines.job import Job
 from bridge.engines.partials import PartitionReport
 from bridge.engines.partition import PartitionStage
 from bridge.engines.patience import PatientClient
+from bridge.engines.threads import limit_threads
 from bridge.errors import EngineError, HeadraceError
 
 __all__ = ["CoordinatorFunction", "PartitionFunction", "Plan"]
@@ -33,10 +35,13 @@ __all__ = ["CoordinatorFunction", "PartitionFunction", "Plan"]
 log = logging.getLogger(__name__)
 
 WAIT = 0.02
-"""Seconds that a function waits for something to do; checkpoint barriers wait that long, too."""
+"""Seconds that the work waits for something to do; what Flink calls waits that long, too."""
 
 BUDGET = 0.05
-"""Seconds after which a function that has much to do lets Flink have its turn."""
+"""Seconds after which work of which there is much lets Flink have its turn."""
+
+PACE = 0.05
+"""Seconds between two timers."""
 
 _AGAIN = 1.0  # seconds between two reports on everything
 
@@ -80,6 +85,7 @@ class PartitionFunction(KeyedProcessFunction):  # type: ignore[misc]
     def open(self, runtime_context: Any) -> None:
         """Connect, and find the state."""
         plan = self._plan
+        limit_threads(plan.job.options.threads)
         self._state = runtime_context.get_map_state(
             MapStateDescriptor("partitions", Types.STRING(), BYTES)
         )
@@ -92,13 +98,16 @@ class PartitionFunction(KeyedProcessFunction):  # type: ignore[misc]
         self._slots: dict[int, float] = {}
         self._opened: dict[str, int] = {}
         self._pacer: int | None = None
-        self._pumped = time.monotonic()
+        self._driven = time.monotonic()
         self._refreshed = 0.0
         self._reported = 0.0
+        self._news: dict[str, PartitionReport] = {}
+        self._beside = Beside(self._work, "partitions")
 
     def close(self) -> None:
         """Let go of the connections."""
-        if hasattr(self, "_checkpoints"):
+        if hasattr(self, "_beside"):
+            self._beside.end()
             self._checkpoints.end()
             self._stage.end()
             self._client.close()
@@ -107,32 +116,39 @@ class PartitionFunction(KeyedProcessFunction):  # type: ignore[misc]
         """Take up the slot of a key that was not seen before, and wake the coordinator."""
         key = ctx.get_current_key()
         now = time.monotonic()
-        if now - self._pumped > _AGAIN:
+        if now - self._driven > _AGAIN:
             # Whoever drove the others had his timer lost with a worker that was killed.
-            self._pacer, self._pumped = key, now
+            self._pacer, self._driven = key, now
             self._set_timer(key, ctx)
         if self._slot_of[key] not in self._slots:
-            self._look_after(key, ctx)
+            with self._beside.paused():
+                self._look_after(key, ctx)
             yield Row(0, b"")
 
     def on_timer(self, timestamp: int, ctx: Any) -> Iterator[Row]:
-        """Do what is due for a slot; the first one's timer drives all partitions."""
+        """Do what is due for a slot; with the first one's timer, tell what was done."""
         key = ctx.get_current_key()
-        self._look_after(key, ctx)
-        if key != self._pacer:
-            return
-        self._open_new()
-        self._pumped = time.monotonic()
-        reports = self._stage.pump(wait=WAIT, budget=BUDGET)
-        now = time.monotonic()
-        if now - self._reported > _AGAIN:
-            self._reported = now
-            reports = self._stage.reports()
-            held = self._checkpoints.take()
-            if held:
-                self._stage.commit(held)
+        with self._beside.paused():
+            self._look_after(key, ctx)
+            reports = self._due() if key == self._pacer else []
         for report in reports:
             yield Row(0, report.encode())
+
+    def _work(self) -> None:
+        self._open_new()
+        for report in self._stage.pump(wait=WAIT, budget=BUDGET):
+            self._news[report.partition] = report
+
+    def _due(self) -> list[PartitionReport]:
+        self._driven = now = time.monotonic()
+        news, self._news = self._news, {}
+        if now - self._reported <= _AGAIN:
+            return list(news.values())
+        self._reported = now
+        held = self._checkpoints.take()
+        if held:
+            self._stage.commit(held)
+        return self._stage.reports()
 
     def _look_after(self, key: int, ctx: Any) -> None:
         slot = self._slot_of[key]
@@ -151,7 +167,7 @@ class PartitionFunction(KeyedProcessFunction):  # type: ignore[misc]
         self._set_timer(key, ctx)
 
     def _set_timer(self, key: int, ctx: Any) -> None:
-        due = 0.0 if key == self._pacer else self._plan.job.options.save_every
+        due = PACE if key == self._pacer else self._plan.job.options.save_every
         ctx.timer_service().register_processing_time_timer(int((time.time() + due) * 1000))
 
     def _open_new(self) -> None:
@@ -201,6 +217,7 @@ class CoordinatorFunction(KeyedProcessFunction):  # type: ignore[misc]
     def close(self) -> None:
         """Let go of the connections."""
         if self._coordinator is not None:
+            self._beside.end()
             self._checkpoints.end()
             self._coordinator.end()
             self._client.close()
@@ -208,16 +225,19 @@ class CoordinatorFunction(KeyedProcessFunction):  # type: ignore[misc]
     def process_element(self, value: Any, ctx: Any) -> Iterator[int]:
         """Hear a report; the first element, empty as it may be, begins everything."""
         coordinator = self._begun(ctx)
-        if len(value) and not self._done:
-            coordinator.hear(PartitionReport.decode(bytes(value)))
+        if len(value):
+            with self._beside.paused():
+                if not self._done:
+                    coordinator.hear(PartitionReport.decode(bytes(value)))
         yield from ()
 
     def on_timer(self, timestamp: int, ctx: Any) -> Iterator[int]:
-        """Take turns, deal out new partitions, save, and see whether it is over."""
+        """Save, and see whether it is over."""
         coordinator = self._begun(ctx)
-        if not self._done:
-            self._work(coordinator)
-        due = 200 if self._done else 0
+        with self._beside.paused():
+            if not self._done:
+                self._keep(coordinator)
+        due = 200 if self._done else int(PACE * 1000)
         ctx.timer_service().register_processing_time_timer(int(time.time() * 1000) + due)
         yield from ()
 
@@ -231,6 +251,7 @@ class CoordinatorFunction(KeyedProcessFunction):  # type: ignore[misc]
             self._dealt = 0.0
             self._checkpoints = CompletedCheckpoints(plan.rest, plan.name)
             self._coordinator = self._make(self._state.value())
+            self._beside = Beside(self._work, "coordinator")
             ctx.timer_service().register_processing_time_timer(int(time.time() * 1000))
         return self._coordinator
 
@@ -238,7 +259,12 @@ class CoordinatorFunction(KeyedProcessFunction):  # type: ignore[misc]
         state = None if saved is None else bytes(saved)
         return Coordinator(self._plan.job, engine="flink", saved=state)
 
-    def _work(self, coordinator: Coordinator) -> None:
+    def _work(self) -> None:
+        coordinator = self._coordinator
+        assert coordinator is not None
+        if self._done or coordinator.over:
+            time.sleep(WAIT)
+            return
         now = time.monotonic()
         if now - self._dealt > 0.25:
             self._dealt = now
@@ -248,6 +274,9 @@ class CoordinatorFunction(KeyedProcessFunction):  # type: ignore[misc]
         except HeadraceError as error:
             coordinator.fail(str(error))
             raise
+
+    def _keep(self, coordinator: Coordinator) -> None:
+        now = time.monotonic()
         if now - self._saved >= self._plan.job.options.save_every:
             self._saved = now
             self._state.update(coordinator.save())

@@ -1,0 +1,81 @@
+"""A thread that works beside Flink's calls, so that these cost the data nothing.
+
+A call of a Python function comes with a round trip through the JVM and with Beam's bookkeeping of
+it, about 30 ms in all under load; done inside the calls, the work would rest for that long between
+any two of them (measured: 100,000 atoms, 0.3 of the local engine's throughput; beside them, 0.9).
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+__all__ = ["Beside"]
+
+_UNATTENDED = 5.0
+"""Seconds without a call after which the work rests: perhaps the worker has been replaced."""
+
+
+class Beside:
+    """Repeats some work in a thread, except while Flink's thread has a word.
+
+    Parameters
+    ----------
+    work
+        Called again and again; waits for a little while by itself if there is nothing to do.
+    name
+        Of the thread.
+    """
+
+    def __init__(self, work: Callable[[], None], name: str) -> None:
+        self._work = work
+        self._lock = threading.Lock()
+        self._free = threading.Event()
+        self._over = threading.Event()
+        self._attended = time.monotonic()
+        self._failure: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Let the work rest meanwhile; it begins with the first call.
+
+        Raises
+        ------
+        Exception
+            What ended the work, if something did.
+        """
+        self._free.clear()
+        with self._lock:
+            try:
+                if self._failure is not None:
+                    raise self._failure
+                yield
+                self._attended = time.monotonic()
+                if self._thread.ident is None and not self._over.is_set():
+                    self._thread.start()
+            finally:
+                self._free.set()
+
+    def end(self, timeout: float = 10.0) -> None:
+        """Stop working, and wait for what is being done."""
+        self._over.set()
+        self._free.set()
+        if self._thread.ident is not None:
+            self._thread.join(timeout)
+
+    def _run(self) -> None:
+        try:
+            while not self._over.is_set():
+                # The lock alone would come back to this thread before the other one wakes.
+                self._free.wait(1.0)
+                if time.monotonic() - self._attended > _UNATTENDED:
+                    self._over.wait(0.05)
+                    continue
+                with self._lock:
+                    if not self._over.is_set():
+                        self._work()
+        except BaseException as error:
+            self._failure = error
