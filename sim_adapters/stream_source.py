@@ -142,7 +142,7 @@ class StreamSource:
         StagingError
             If the frame was released, or did not come within the time limit.
         """
-        offset = self.first + number
+        offset = self.first + int(number)
         batch = self._batch
         if batch is None or not batch.first <= offset < batch.stop:
             batch = self._batch = self._fetch(offset)

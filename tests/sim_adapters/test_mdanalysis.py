@@ -62,6 +62,7 @@ def test_a_finished_stream_is_the_file(stager: Stager, topology: Any, trajectory
         else:
             np.testing.assert_allclose(other.dimensions, one.dimensions, rtol=1e-6)
     assert found.trajectory.dt == pytest.approx(file.trajectory.dt)
+    assert [ts.frame for ts in found.trajectory[np.array([7, 2])]] == [7, 2]
     sliced = [ts.frame for ts in found.trajectory[1:9:3]]
     assert sliced == [1, 4, 7]
     assert found.trajectory.frame == 0
