@@ -32,7 +32,7 @@
  * hr_get_statistics may be called from any thread. hr_new, the functions before hr_open, hr_open
  * itself, hr_close and hr_free want the stream for themselves. Different streams are independent.
  * The library's thread takes no signals and never calls MPI. After fork(), only the parent may
- * use a stream.
+ * use a stream. A process that exits without hr_close loses what was not sent yet.
  */
 #ifndef HEADRACE_H
 #define HEADRACE_H
