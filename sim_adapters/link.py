@@ -17,6 +17,7 @@ import atexit
 import logging
 import time as clock
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -264,8 +265,10 @@ def link(
     keys: Any = None,
     timeout: float = 10.0,
     patience: float = PATIENCE,
+    transport: Literal["staging", "adios2"] = "staging",
+    contact: Path | str | None = None,
 ) -> Link:
-    """Link a simulation to a stager.
+    """Link a simulation to a stager, or to readers that know ADIOS2.
 
     Waits up to `timeout` seconds for the stager. With a schema or an example the stream is opened
     now, else by the first frame.
@@ -303,11 +306,19 @@ def link(
         Time limit in seconds for whatever waits for an answer of the stager.
     patience
         Time limit in seconds for a frame to wait for room, if the policy is ``block``.
+    transport
+        ``adios2`` writes an SST stream or BP5 file by openPMD's convention; and to the stager as
+        well, if one is named here. Commands come from a stager alone.
+    contact
+        For ADIOS2: contact of the SST stream, or a file that ends in ``.bp``; by default the
+        simulation's name.
 
     Raises
     ------
     NobodyListening
         If no stager answers in time.
+    SteeringError
+        If capabilities are given for ADIOS2 alone.
     """
 
     def describe(values: Mapping[str, Any]) -> StreamSchema:
@@ -321,9 +332,15 @@ def link(
         )
 
     folder = None if run_directory is None else Path(run_directory)
-    out = Link(
+    make: Callable[..., Link] = Link
+    if transport == "adios2":
+        from sim_adapters.adios import AdiosLink
+
+        make = partial(AdiosLink, contact=str(contact or simulation))
+    staged = transport == "staging" or stager or folder
+    out = make(
         simulation,
-        address=resolve(stager, folder, timeout=timeout),
+        address=resolve(stager, folder, timeout=timeout) if staged else "",
         every=every,
         select=select,
         fields=fields,

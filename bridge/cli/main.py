@@ -33,6 +33,9 @@ VERBS: dict[str, str] = {
     "stage": "run a stager in the foreground",
     "link-imd": "stream a running engine that speaks IMD: GROMACS, NAMD, LAMMPS and others",
     "serve-imd": "let VMD, imdclient and MDAnalysis watch a stream, by IMD",
+    "ingest": "read ADIOS2 streams and files into a stager",
+    "archive": "write a stream or results into an ADIOS2 file, and go on with it",
+    "publish": "send a stream on over ADIOS2, for readers that know it",
     "keys": "make key files for encrypted connections",
     "doctor": "say what is installed, what is missing, and how to get it",
 }

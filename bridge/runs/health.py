@@ -48,6 +48,7 @@ class Part(msgspec.Struct, frozen=True):
 
 
 PARTS: tuple[Part, ...] = (
+    Part("ADIOS2 streams and files", "adios2", (("adios2", "adios2"),)),
     Part("adapter openmm", "openmm", (("openmm", "openmm"),)),
     Part("adapter replay", "mdanalysis", (("MDAnalysis", "MDAnalysis"),)),
     Part("operators of novelty", "analysis", (("sklearn", "scikit-learn"), ("scipy", "scipy"))),

@@ -24,6 +24,8 @@ from bridge.transports.adios.source import Engine
 __all__ = ["Ingest", "Ingested"]
 
 _TURN = 0.1
+_LEAVE = 40.0
+"""Seconds that the reading process has to put what it has read once it is told to end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,8 @@ class Ingest:
         `bridge.transports.adios.mapping`. Without, attributes say it.
     engine
         ``SST``, ``BP5`` or ``auto``.
+    parameters
+        For ADIOS2's engine, such as ``{"DataTransport": "RDMA"}`` for SST on a cluster.
     options
         How the stager keeps the stream. Of an SST stream with ``latest`` only the newest step is
         fetched; with ``block`` a full stream makes the writer wait, if its own policy is to wait.
@@ -93,6 +97,7 @@ class Ingest:
         address: str,
         mapping: Path | Mapping[str, Any] | StreamMapping | None = None,
         engine: Engine = "auto",
+        parameters: Mapping[str, str] | None = None,
         options: StreamOptions | None = None,
         keys: str = "",
         open_timeout: float = 60.0,
@@ -113,6 +118,7 @@ class Ingest:
             simulation=check_name(simulation, "simulation"),
             address=address,
             engine=engine,
+            parameters=dict(parameters or {}),
             mapping=_as_table(read),
             options=options or StreamOptions(),
             keys=keys,
@@ -189,7 +195,8 @@ class Ingest:
         )
         self._child = child
         failure: HeadraceError | None = None
-        done = stopped = False
+        done = False
+        stopped = 0.0
         try:
             while (lines := child.listen(_TURN)) is not None:
                 for said in lines:
@@ -199,10 +206,12 @@ class Ingest:
                         done = True
                     else:
                         self._hear(said, on_opened)
+                if stopped and time.monotonic() - stopped > _LEAVE:
+                    break
                 if not stopped and until():
-                    stopped = True
+                    stopped = time.monotonic()
                     child.ask_to_stop()
-            if failure is None and not done:
+            if failure is None and not done and not stopped:
                 failure = child.why_ended()
         finally:
             seen = child.progress()

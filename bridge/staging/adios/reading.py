@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from bridge.errors import ConnectionLost, FrameOrderError, NobodyListening
+from bridge.errors import ConnectionLost, FrameOrderError, NobodyListening, StreamFull
 from bridge.staging.adios.beat import Beat
 from bridge.staging.adios.child import Said
 from bridge.staging.messages import StreamOptions
@@ -33,6 +33,9 @@ else."""
 _AWAKE = 0.1
 """Seconds after a step for which looks follow closely."""
 
+_TURN = 0.5
+"""Seconds of a wait for room after which it is seen whether somebody wants an end."""
+
 _SAY_AFTER = 30.0
 """Seconds without a step after which people are told."""
 
@@ -44,6 +47,7 @@ class ReadTask(msgspec.Struct, frozen=True, kw_only=True):
     simulation: str
     address: str
     engine: Engine = "auto"
+    parameters: dict[str, str] = {}
     mapping: dict[str, Any] = {}
     options: StreamOptions = StreamOptions()
     keys: str = ""
@@ -72,23 +76,16 @@ class _Ingesting:
         self.last = time.monotonic()
         self.told = False
         self.epoch = 0
-        # Of a stream only the newest step counts where its policy says so.
-        latest = {"AlwaysProvideLatestTimestep": "true"}
+        parameters = dict(task.parameters)
+        if task.options.when_full == "latest" and len(task.targets) == 1:
+            # Of several streams each would skip other steps, and they could hardly be joined.
+            parameters.setdefault("AlwaysProvideLatestTimestep", "true")
         self.sources = [
-            Source(
-                target,
-                engine=task.engine,
-                parameters=latest if task.options.when_full == "latest" else None,
-            )
-            for target in task.targets
+            Source(target, engine=task.engine, parameters=parameters) for target in task.targets
         ]
         self._data = f"the data of a step of {self.sources[0].described}"
         if len(self.sources) > 1:
             self._data += f" and of {len(self.sources) - 1} more"
-        if len(self.sources) > 1 or self.sources[0].engine != "SST":
-            # Streams that skip steps each for itself could hardly be joined.
-            for source in self.sources:
-                source.drop_parameters()
         signal.signal(signal.SIGTERM, self._stop)
 
     def _stop(self, number: int, frame: object) -> None:
@@ -263,8 +260,21 @@ class _Ingesting:
         self.beat.skipped += 1
         return False
 
+    def _room(self, producer: Producer) -> dict[str, Any] | None:
+        """Wait for a row, in turns, so that one can be told to end meanwhile."""
+        began = time.monotonic()
+        while True:
+            left = self.task.room_timeout - (time.monotonic() - began)
+            try:
+                return producer.next_row(min(_TURN, max(0.0, left)))
+            except StreamFull as error:
+                if self.stopping:
+                    raise _Stopped from None
+                if left <= _TURN:
+                    raise StreamFull(f"After {self.task.room_timeout:g} s: {error}") from None
+
     def _put(self, reader: Reader, producer: Producer, head: Head) -> None:
-        row = producer.next_row(self.task.room_timeout)
+        row = self._room(producer)
         if row is None:
             self.beat.skipped += 1
             return

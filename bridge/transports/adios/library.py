@@ -50,11 +50,11 @@ def stored_as(
 ) -> tuple[np.dtype[Any], tuple[int, ...]]:
     """Return as what ADIOS2 stores an array whose type it does not have: bit for bit the same.
 
-    Booleans and bytes are unsigned integers there, half floats 16-bit integers.
+    Booleans, bytes and text are unsigned integers there, half floats 16-bit integers.
     """
     if dtype.kind == "b":
         return np.dtype("<u1"), shape
-    if dtype.kind == "S":
+    if dtype.kind in "SU":
         return np.dtype("<u1"), (*shape, dtype.itemsize)
     if dtype.kind == "f" and dtype.itemsize == 2:
         return np.dtype("<u2"), shape

@@ -186,7 +186,14 @@ def _plan_of_ours(
         schema = msgspec.json.decode(schema_text, type=StreamSchema)
         layout = msgspec.json.decode(layout_text, type=dict[str, list[str]])
         fields = tuple(
-            Field(v.name, tuple(layout[v.name]), v.unit, shape=v.shape, dtype=v.dtype)
+            # What has no values is not written.
+            Field(
+                v.name,
+                tuple(layout[v.name]) if v.nbytes else (),
+                v.unit,
+                shape=v.shape,
+                dtype=v.dtype,
+            )
             for v in schema.variables
         )
     except (msgspec.MsgspecError, TypeError, KeyError) as error:

@@ -185,6 +185,8 @@ class Reader:
 
     def _is_direct(self, field: Field) -> bool:
         """Whether ADIOS2 can write right into the frame's array."""
+        if not field.sources:
+            return True
         if len(field.sources) > 1 or field.columns or field.plus or field.diagonal:
             return False
         if self.plan.ids and field.name in self._rows:
@@ -328,6 +330,8 @@ class Reader:
         for field in self.plan.fields:
             variable = self.schema.variable(field.name)
             out = row[field.name]
+            if not field.sources:
+                continue
             if self._direct[field.name]:
                 self._ask_direct(field, variable, _stored_view(out, variable), pieces)
             else:

@@ -70,7 +70,7 @@ class Source:
     engine
         What it is; by default found out.
     parameters
-        For ADIOS2's engine, such as ``AlwaysProvideLatestTimestep`` of SST.
+        For ADIOS2's engine, such as ``DataTransport`` of SST.
     """
 
     def __init__(
@@ -87,10 +87,6 @@ class Source:
     def described(self) -> str:
         """The stream, for messages."""
         return f"the {'SST stream' if self.engine == 'SST' else 'file'} {self.target!r}"
-
-    def drop_parameters(self) -> None:
-        """Forget the parameters, before it is opened."""
-        self._parameters.clear()
 
     # -------------------------------------------------------------------- open
 
@@ -149,9 +145,7 @@ class Source:
         io = adios.DeclareIO(f"read{next(_numbers)}")
         io.SetEngine("SST" if self.engine == "SST" else "BPFile")
         own = {"OpenTimeoutSecs": f"{seconds:.1f}"}
-        if self.engine == "SST":
-            own["DataTransport"] = "WAN"
-        else:
+        if self.engine != "SST":
             own["BeginStepPollingFrequencySecs"] = "0.001"
         io.SetParameters({**own, **self._parameters})
         self._stream = io.Open(self.target, b.Mode.Read)

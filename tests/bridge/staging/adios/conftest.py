@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import sys
@@ -156,3 +157,20 @@ def frames(client: StagerClient) -> Callable[..., FrameBatch]:
         return whole
 
     return read
+
+
+@pytest.fixture
+def reader(program: Program) -> Program:
+    """Start a reader; see `readers.py`."""
+
+    def start(kind: str, name: str, wait: float = 0.0) -> subprocess.Popen[str]:
+        return program("readers.py", kind, name, wait)
+
+    return start
+
+
+def lines_of(process: subprocess.Popen[str]) -> list[dict[str, Any]]:
+    """Return what a reader saw, after its first line; it must end well."""
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 0
+    return [json.loads(line) for line in out.splitlines()]
