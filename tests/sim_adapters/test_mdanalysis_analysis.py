@@ -22,6 +22,7 @@ from MDAnalysis.analysis.msd import EinsteinMSD
 from MDAnalysis.analysis.pca import PCA
 from MDAnalysis.analysis.rdf import InterRDF, InterRDF_s
 from MDAnalysis.analysis.rms import RMSD, RMSF
+from MDAnalysis.coordinates.base import StreamReaderBase
 from MDAnalysisTests.datafiles import DCD, GRO, PSF, XTC
 
 import sim_adapters.mdanalysis  # noqa: F401 - lets MDAnalysis know of streams
@@ -347,3 +348,39 @@ def test_what_writes_a_file_has_results_at_the_end_only(finished: Any, tmp_path:
             run.so_far(aligned)
     assert len(mda.Universe(PSF, str(file)).trajectory) == 10
     assert aligned.results.rmsd.shape == (10,)
+
+
+class Forward(StreamReaderBase):  # type: ignore[misc]
+    """A stream of somebody else's, which can be read once, from the first frame on."""
+
+    def __init__(self, filename: str, n_atoms: int, n_frames: int, **kwargs: Any) -> None:
+        super().__init__(filename, **kwargs)
+        self.n_atoms = n_atoms
+        self.end = n_frames
+        self.ts = self._Timestep(n_atoms, **self._ts_kwargs)
+        self._read_next_timestep()
+
+    def _read_frame(self, frame: int) -> Any:
+        if frame >= self.end:
+            raise EOFError
+        self._frame = self.ts.frame = frame
+        self.ts.time = 0.5 * frame
+        self.ts.positions = np.full((self.n_atoms, 3), float(frame))
+        return self.ts
+
+    def close(self) -> None:
+        pass
+
+
+def test_other_streams_can_be_followed_too() -> None:
+    u = mda.Universe.empty(4, trajectory=False)
+    u.trajectory = Forward("nowhere", 4, 71)
+    mean = AnalysisFromFunction(lambda a: a.positions.mean(), u.trajectory, u.atoms)
+    seen = []
+    run_analysis(
+        mean, start=1, step=3, every=10,
+        report=lambda run: seen.append(run.so_far(mean).results.timeseries[-1]),
+    )  # fmt: skip
+    assert mean.results.timeseries.tolist() == list(range(1, 71, 3))
+    assert mean.times.tolist() == [0.5 * n for n in range(1, 71, 3)]
+    assert seen == [28.0, 58.0]
