@@ -149,8 +149,11 @@ class Arrivals:
         joined.quarantined = max(partial.quarantined for partial in partials)
         if all(len(partial.batch) for partial in partials):
             assert isinstance(self._operator, BlockOperator)
-            parts = [partial.batch.columns for partial in partials]
-            joined.batch = self._operator.combine(parts, joined.batch)
+            # The first group hands on what is not cut into rows, besides.
+            mapped = tuple(partials[-1].batch.columns)
+            parts = [{name: p.batch[name] for name in mapped} for p in partials]
+            rest = [name for name in joined.batch.columns if name not in mapped]
+            joined.batch = self._operator.combine(parts, joined.batch.select(rest))
         else:
             joined.batch = FrameBatch.from_arrays(joined.simulation, {})
         return joined

@@ -16,6 +16,9 @@ import msgspec
 import numpy as np
 import pytest
 
+from analytics.features.density import DensityMap
+from analytics.features.rdf import RadialDistribution
+from analytics.windows.keyed import Window
 from bridge.commands import Decision
 from bridge.config import read_toml
 from bridge.engines import load_engine
@@ -242,3 +245,32 @@ def test_the_local_engine_agrees_where_the_order_is_fixed(
     assert theirs is not None
     for column in theirs.columns:
         assert ours[column].tobytes() == theirs[column].tobytes()
+
+
+def boxed() -> Streams:
+    """Return two streams of particles in a box."""
+    rng = np.random.default_rng(8)
+    return {
+        name: FrameBatch.from_arrays(
+            name,
+            {
+                "positions": rng.uniform(-1.0, 5.0, (90, 303, 3)).astype(np.float32),
+                "box": np.full((90, 3), 4.0),
+            },
+        )
+        for name in "ab"
+    }
+
+
+@pytest.mark.parametrize("first", ["density", "rdf"])
+@pytest.mark.parametrize("engine", ENGINES)
+def test_rows_shared_out(engine: str, first: str, stager: Stager, reader: StagerClient) -> None:
+    record(stager.address, boxed())
+    maker = {
+        "density": lambda: DensityMap(bins=4, quantity="density"),
+        "rdf": lambda: RadialDistribution(cutoff=1.5, bins=20),
+    }[first]
+    pipeline = Pipeline("whole", [(first, maker()), ("window", Window(size=20, input=first))])
+    options = msgspec.structs.replace(OPTIONS, block_groups=2)
+    run(engine, Job(pipeline, stager.address, options=options))
+    check(reader, pipeline)
