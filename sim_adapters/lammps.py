@@ -69,9 +69,7 @@ class LammpsStream:
         steering.join(link)
         link.count_from(self.step)
         if not driven or steering.may_push:
-            lmp.command(f"fix {FIX} all external pf/callback 1 1")
-            lmp.set_fix_external_callback(FIX, self._call, None)
-            self._fixed = True
+            self._attach()
 
     @property
     def step(self) -> int:
@@ -132,6 +130,11 @@ class LammpsStream:
         self._detach()
         self.check()
         self.link.close(finished=finished)
+
+    def _attach(self) -> None:
+        self.lmp.command(f"fix {FIX} all external pf/callback 1 1")
+        self.lmp.set_fix_external_callback(FIX, self._call, None)
+        self._fixed = True
 
     def _detach(self) -> None:
         if self._fixed:
