@@ -34,6 +34,13 @@ class Converter:
     gaps
         What is not sent.
 
+    Attributes
+    ----------
+    schema
+        What the stream carries.
+    factors
+        What to multiply columns by when they are put.
+
     Raises
     ------
     ConfigError
@@ -58,6 +65,15 @@ class Converter:
             )
         self._box = gaps.box if "box" not in first.vectors else None
         self.schema = self._describe(info, first)
+        quantities = {**_QUANTITIES, **{name: _quantity(name) for name in ENERGY_NAMES}}
+        if self._box is None:
+            quantities["box"] = "length"
+        factors = {name: self._units.factor(q) for name, q in quantities.items()}
+        self.factors = {
+            name: factors[name]
+            for name in self.schema.names
+            if name in factors and factors[name] != 1.0
+        }
 
     def _describe(self, info: SessionInfo, first: Frames) -> StreamSchema:
         units = self._units
@@ -96,7 +112,7 @@ class Converter:
     def convert(
         self, frames: Frames
     ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64], Columns]:
-        """Return steps, times and columns of some frames; overwrites the frames' own arrays."""
+        """Return steps, times and columns of some frames; `factors` are yet to be applied."""
         count = frames.count
         if frames.steps is not None:
             steps = frames.steps.astype(np.int64) - self._ahead
@@ -109,30 +125,16 @@ class Converter:
             times = frames.times * np.float64(self._units.factor("time"))
         else:
             times = steps.astype(np.float64) * self._gaps.timestep + self._gaps.start_time
-        columns = {
-            name: _scale(values, self._units.factor(_QUANTITIES[name]))
-            for name, values in frames.vectors.items()
-            if name != "box"
-        }
-        if "box" in frames.vectors:
-            columns["box"] = frames.vectors["box"] * np.float64(self._units.factor("length"))
+        columns: Columns = dict(frames.vectors)
+        if "box" in columns:
+            columns["box"] = columns["box"].astype(np.float64)
         elif self._box is not None:
             columns["box"] = np.broadcast_to(self._box, (count, 3, 3))
         if frames.energies is not None:
             for name in ENERGY_NAMES:
-                factor = self._units.factor(_quantity(name))
-                columns[name] = _scale(frames.energies[name], factor)
+                columns[name] = frames.energies[name]
         return steps, times, columns
 
 
 def _quantity(energy: str) -> str:
     return "temperature" if energy == "temperature" else "energy"
-
-
-def _scale(values: npt.NDArray[Any], factor: float) -> npt.NDArray[Any]:
-    if not values.dtype.isnative:
-        scaled: npt.NDArray[Any] = np.multiply(values, np.float32(factor))
-        return scaled
-    if factor != 1.0:
-        np.multiply(values, np.float32(factor), out=values)
-    return values

@@ -169,7 +169,14 @@ class Sidecar:
             steps, times = steps[new], times[new]
             columns = {name: values[new] for name, values in columns.items()}
         if len(steps):
-            stream.producer.put_many(steps, times, columns, epochs=stream.epoch, timeout=ROOM_WAIT)
+            stream.producer.put_many(
+                steps,
+                times,
+                columns,
+                epochs=stream.epoch,
+                factors=converter.factors,
+                timeout=ROOM_WAIT,
+            )
             stream.step, stream.time = int(steps[-1]), float(times[-1])
             self._frames += len(steps)
             commands.saw(steps, times)

@@ -264,9 +264,16 @@ class Producer:
         columns: Mapping[str, npt.NDArray[Any]],
         *,
         epochs: npt.NDArray[np.int32] | Sequence[int] | int = 0,
+        factors: Mapping[str, float] | None = None,
         timeout: float | None = None,
     ) -> int:
         """Put stacked frames, of shape (n, ...) each variable; return how many were not dropped.
+
+        Parameters
+        ----------
+        factors
+            What to multiply floating-point variables by: units are converted in the one copy that
+            is made anyway.
 
         Raises
         ------
@@ -287,7 +294,11 @@ class Producer:
             count = min(n - done, opened.capacity - row)
             rows, source = slice(row, row + count), slice(done, done + count)
             for name, value in arrays.items():
-                opened.arrays[name][rows] = value[source]
+                if factors and name in factors:
+                    factor = value.dtype.type(factors[name])
+                    np.multiply(value[source], factor, out=opened.arrays[name][rows])
+                else:
+                    opened.arrays[name][rows] = value[source]
             opened.arrays["step"][rows] = steps_[source]
             opened.arrays["time"][rows] = times_[source]
             opened.arrays["epoch"][rows] = epochs_[source]

@@ -131,7 +131,8 @@ def test_frames_pause_forces_and_end(
     assert {a.outcome for a in told.values()} == {"applied"}
     steps = found.steps
     at = {name: int(np.searchsorted(steps, a.step)) for name, a in told.items()}
-    assert set(np.diff(steps[: at["interval"]]).tolist()) <= {1, 5}
+    # Up to the first multiple of the new interval it may be any number of steps.
+    assert np.diff(steps[: at["interval"]]).max(initial=1) <= 5
     assert set(np.diff(steps[at["interval"] :]).tolist()) == {5}
     assert at["pause"] == still - 1
     assert told["resume"].step == told["pause"].step + 5

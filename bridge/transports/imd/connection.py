@@ -33,6 +33,10 @@ from bridge.transports.imd.packets import (
 
 __all__ = ["EngineConnection", "Frames"]
 
+_WORTH = 1 << 18
+"""Bytes to wait for at most: reading less at a time costs more switches between processes than it
+saves, and this many are still in the cache when they are copied."""
+
 _LOOK_AGAIN = 0.1
 """Seconds between two tries to connect."""
 
@@ -97,6 +101,7 @@ class EngineConnection:
         self._timeout = timeout
         self._atoms = atoms
         self._intake: Intake | None = None
+        self._least = 1
         self._socket = self._connect(host, port, patience)
         self._poll = select.poll()
         self._poll.register(self._socket, select.POLLIN)
@@ -208,11 +213,21 @@ class EngineConnection:
                 if self.ended:
                     self._check_whole(intake.pending)
                     return None
-                left = end - time.monotonic()
-                if left <= 0 or not self._poll.poll(left * 1000):
+                if not self._wait(intake.need, end):
                     return None
         except ProtocolError as error:
             raise type(error)(f"From {self.place}: {error}") from error
+
+    def _wait(self, need: int, end: float) -> bool:
+        """Wait until so much has come that it is worth waking up; False at the time limit."""
+        left = end - time.monotonic()
+        if left <= 0:
+            return False
+        need = min(need, _WORTH)
+        if need != self._least:
+            self._least = need
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, need)
+        return bool(self._poll.poll(left * 1000))
 
     def _receive(self, room: memoryview, end: float) -> int:
         """Return how many bytes came; 0 at the time limit or the end."""

@@ -32,6 +32,11 @@ class Intake(Protocol):
         ...
 
     @property
+    def need(self) -> int:
+        """Bytes that are missing of the frame or packet that is being received; above 0."""
+        ...
+
+    @property
     def full(self) -> bool:
         """Whether frames must be taken before there is room again."""
         ...
@@ -96,6 +101,10 @@ class _Records:
     @property
     def pending(self) -> int:
         return self._filled % self._layout.size if self._layout else self._filled
+
+    @property
+    def need(self) -> int:
+        return (self._layout.size if self._layout else self._head) - self.pending
 
     @property
     def full(self) -> bool:
@@ -185,6 +194,10 @@ class _Packets:
     def pending(self) -> int:
         whole = 12 * self.atoms if self._has_positions else 0
         return self._filled + whole + (8 if self._kind is not None else 0)
+
+    @property
+    def need(self) -> int:
+        return len(self._body) - self._filled
 
     @property
     def full(self) -> bool:

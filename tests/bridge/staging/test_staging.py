@@ -42,6 +42,20 @@ def test_put_many_is_put_repeated(stager: Stager, client: StagerClient):
     assert read_all(client, "w0") == list(range(n + 1))
 
 
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_units_are_converted_while_frames_are_copied(
+    stager: Stager, client: StagerClient, order: str
+):
+    x = np.arange(90.0).reshape(3, 10, 3).astype(f"{order}f4")
+    schema = StreamSchema.from_arrays({"x": x[0].astype("f4"), "n": np.int64(0)})
+    with Producer("units", schema, address=stager.address) as p:
+        p.put_many([1, 2, 3], [0.0] * 3, {"x": x, "n": np.arange(3)}, factors={"x": 0.1})
+    with client.fetch({"frames/units": 0}) as got:
+        assert np.array_equal(got.batches[0]["x"], x.astype("<f4") * np.float32(0.1))
+        assert got.batches[0]["n"].tolist() == [0, 1, 2]
+    assert x[0, 0, 1] == 1.0
+
+
 @pytest.mark.parametrize("nbytes", [12, 36_000, 1_200_000])
 @pytest.mark.parametrize("mapped", [True, False])
 def test_frames_of_any_size(stager: Stager, nbytes: int, mapped: bool):
