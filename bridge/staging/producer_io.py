@@ -46,6 +46,9 @@ MAX_PARTS = 64
 _ERRORS_THAT_LAST = ("StaleIncarnation", "SchemaError", "ProtocolError", "VersionMismatch")
 
 
+_REMEMBERED = 4096  # answered commands, so that none is delivered to the simulation twice
+
+
 class ProducerIO:
     """Owns the connection of a producer; see `bridge.staging.producer.Producer`.
 
@@ -89,6 +92,7 @@ class ProducerIO:
         self._answers = 0
         self._commands: deque[Command] = deque()
         self._command_offsets: dict[str, int] = {}
+        self._answered: dict[str, None] = {}
         self._to_commit = -1
         self._problem: HeadraceError | None = None
         self._session = Session(
@@ -178,10 +182,16 @@ class ProducerIO:
         )
         self.append(f"acks/{self.simulation}", msgspec.msgpack.encode(stamped))
         offset = self._command_offsets.pop(answer.command, None)
+        self._answered[answer.command] = None
+        if len(self._answered) > _REMEMBERED:
+            del self._answered[next(iter(self._answered))]
         if offset is not None:
-            waiting = min(self._command_offsets.values(), default=offset + 1)
-            self._to_commit = max(self._to_commit, min(offset + 1, waiting))
+            self._done_with(offset)
             self.wake()
+
+    def _done_with(self, offset: int) -> None:
+        waiting = min(self._command_offsets.values(), default=offset + 1)
+        self._to_commit = max(self._to_commit, min(offset + 1, waiting))
 
     def append(self, topic: str, data: bytes) -> None:
         """Append a record to a topic."""
@@ -377,6 +387,10 @@ class ProducerIO:
             self._command_position = max(part.position, part.low)
             for record in part.records:
                 command = msgspec.msgpack.decode(next(arrived), type=Command)
+                if command.id in self._answered:
+                    # It was delivered again by a stager that was started anew.
+                    self._done_with(record.offset)
+                    continue
                 self._command_offsets[command.id] = record.offset
                 self._commands.append(command)
                 self.commands_seen += 1

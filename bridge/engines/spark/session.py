@@ -7,6 +7,7 @@ import os
 import site
 import socket
 import sys
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -91,6 +92,21 @@ def _reach(master: str) -> None:
     )
 
 
+def _folder_for(python: str) -> str | None:
+    """Return a folder to start Java in, where the workers' Python has a relative path.
+
+    It is in an archive that workers unpack in their folders. What plans a source is started by
+    Java here, with the same path: it gets our own environment.
+    """
+    if Path(python).is_absolute() or not Path(python).parent.parent.name:
+        return None
+    folder = tempfile.mkdtemp(prefix="headrace-spark-")
+    place = Path(folder) / Path(python).parent.parent
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.symlink_to(sys.prefix)
+    return folder
+
+
 class Session:
     """A Spark session; one that is there already is used, and left as it was.
 
@@ -156,10 +172,10 @@ class Session:
         made = SparkConf(loadDefaults=False)
         for key, value in conf.items():
             made.set(key, value)
-        gateway = SparkContext._gateway or self._launch(made)
+        gateway = SparkContext._gateway or self._launch(made, _folder_for(python))
         return SparkContext(gateway=gateway, conf=made)
 
-    def _launch(self, conf: Any) -> Any:
+    def _launch(self, conf: Any, folder: str | None) -> Any:
         """Start Java, which says what it has to say to the log."""
         java = find_java(OLDEST_JAVA, "Apache Spark", bundled=False)
         ours = {"JAVA_HOME": java.home, "PYTHONPATH": _paths()}
@@ -167,7 +183,9 @@ class Session:
         os.environ.update(ours)
         try:
             with self.log.open("ab") as out:
-                return launch_gateway(conf, popen_kwargs={"stdout": out, "stderr": out})
+                return launch_gateway(
+                    conf, popen_kwargs={"stdout": out, "stderr": out, "cwd": folder}
+                )
         finally:
             for key, value in before.items():
                 if value is None:
