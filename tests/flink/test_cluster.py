@@ -14,11 +14,19 @@ from typing import Any
 import pytest
 
 from bridge.engines.job import Job
+from bridge.engines.results import read_results
 from bridge.errors import ConfigError
 from bridge.jobs.clusters import LocalCluster
 from bridge.staging import Stager, StagerClient
 from bridge.steering import GuardMaker
-from tests.bridge.engines.common import check_commands, check_results, make_streams, read_events
+from tests.bridge.engines.archived import make_archive
+from tests.bridge.engines.common import (
+    check_commands,
+    check_results,
+    make_streams,
+    play,
+    read_events,
+)
 from tests.bridge.engines.mortal import TUNABLE, check_answers
 from tests.bridge.engines.pipelines import EachTenth, make_pipeline
 from tests.bridge.engines.trickle import Trickle
@@ -112,3 +120,16 @@ def test_submit_look_cancel_and_go_on(
         assert time.monotonic() < deadline + 100
     topics = {t.name: t for t in reader.topics("results/means/")}
     assert {t.writers[f"means/{t.name[-1]}"] for t in topics.values()} == {2000}
+
+
+def test_workers_run_in_an_archived_environment(
+    cluster: LocalCluster, stager: Stager, reader: StagerClient, tmp_path: Path
+) -> None:
+    play(stager.address, make_streams(50, names=("a",)))
+    pipeline = "tests.bridge.engines.archived:make_pipeline"
+    where = ("--cluster", cluster.address, "--stager", stager.address, "--attach")
+    archive = ("--python-archive", str(make_archive(tmp_path)))
+    headrace(tmp_path, "submit", pipeline, "--engine", "flink", *where, *archive)
+    results = read_results(reader, "archived", "a")
+    assert results is not None
+    assert results["archived"].tolist() == [True] * 50
