@@ -20,6 +20,8 @@ NAMES = (
     "steering",
     "storage_lmdb",
 )
+ALONE = ("engines", "adapters", "adios", "imd", "mpi")
+"""Benchmarks that take long, or need more than the core: not among all of them."""
 
 
 def _show(result: dict[str, Any]) -> None:
@@ -33,7 +35,7 @@ def _show(result: dict[str, Any]) -> None:
 def main() -> int:
     """Parse the command line, run, print."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("name", choices=[*NAMES, "engines", "all"])
+    parser.add_argument("name", choices=[*NAMES, *ALONE, "all"])
     parser.add_argument("--engine", choices=("flink", "spark"), default="flink")
     parser.add_argument("--quick", action="store_true", help="at most 45 s, less exact")
     parser.add_argument("--json", action="store_true", help="print nothing but the JSON object")
