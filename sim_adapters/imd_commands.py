@@ -1,9 +1,10 @@
 """Commands as an engine takes them over IMD, and when each is known to have had its effect.
 
-IMD answers nothing. What the engine sends next tells: after forces, or to go on, the next frame;
+IMD answers nothing. What the engine sends next tells: after it was told to go on, the next frame;
 after another rate, the first frames that far apart; after a pause, that nothing comes any more;
-after a kill, the end. An acknowledgement names that frame's step, and what has no such effect in
-time is refused.
+after a kill, the end. Forces hold at the latest in the second frame that the engine sent after they
+had been sent to it, for it looks for requests in between. An acknowledgement names that frame's
+step, and what has no such effect in time is refused.
 """
 
 from __future__ import annotations
@@ -74,7 +75,10 @@ class _Asked:
 
     command: Command
     since: float
+    before: int = 0
+    """Frames that may still come without its effect."""
     frames: int = 0
+    """Frames that have come since."""
 
 
 class EngineCommands:
@@ -135,6 +139,7 @@ class EngineCommands:
                 self._channel.refuse(command, str(error), step, at, time.time())
 
     def _tell(self, command: Command) -> None:
+        quiet = self.paused
         match command.kind:
             case "pause":
                 self._pause()
@@ -151,7 +156,9 @@ class EngineCommands:
                 self._set(command.parameter, float(command.value or 0.0))
             case _:
                 raise CommandRefused(f"IMD has no way to {command.kind}.")
-        self._asked.append(_Asked(command, time.monotonic()))
+        # A paused engine sends nothing more before it has seen all requests.
+        before = 0 if quiet else self._engine.count_arrived() + 1
+        self._asked.append(_Asked(command, time.monotonic(), before))
 
     def _pause(self) -> None:
         if self.paused:
@@ -200,10 +207,12 @@ class EngineCommands:
         self._seen = now
         self._last = (int(steps[-1]), float(times[-1]))
         for asked in list(self._asked):
+            row = asked.before - asked.frames
             asked.frames += count
             match asked.command.kind:
                 case "set" | "resume":
-                    self._applied(asked, int(steps[0]), float(times[0]))
+                    if row < count:
+                        self._applied(asked, int(steps[row]), float(times[row]))
                 case "interval":
                     spaced = np.diff(steps, prepend=before) == int(asked.command.value or 1)
                     if spaced.any():

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import select
 import socket
+import sys
+import termios
 import time
 from dataclasses import dataclass
 from types import TracebackType
@@ -179,6 +182,18 @@ class EngineConnection:
     def silence(self) -> float:
         """Seconds since the engine sent anything."""
         return time.monotonic() - self.heard
+
+    def count_arrived(self) -> int:
+        """Return how many frames have arrived, in part at least, that `read` has not returned.
+
+        The engine sent them before it could know of a request that is sent now.
+        """
+        if self._intake is None or not self._intake.size or self.ended:
+            return 0
+        unread = int.from_bytes(
+            fcntl.ioctl(self._socket, termios.FIONREAD, bytes(4)), sys.byteorder
+        )
+        return -(-(unread + self._intake.pending) // self._intake.size)
 
     def read(self, wait: float) -> Frames | None:
         """Return all frames that have arrived, waiting for at least one.

@@ -27,6 +27,11 @@ class Intake(Protocol):
     atoms: int
 
     @property
+    def size(self) -> int:
+        """Bytes of a frame; 0 before it is known."""
+        ...
+
+    @property
     def pending(self) -> int:
         """Bytes of a frame that is not complete."""
         ...
@@ -97,6 +102,10 @@ class _Records:
         self._view = memoryview(bytearray(self._head))
         self._filled = self._taken = 0
         self._number = 0
+
+    @property
+    def size(self) -> int:
+        return self._layout.size if self._layout else 0
 
     @property
     def pending(self) -> int:
@@ -189,6 +198,11 @@ class _Packets:
         self._pairs: bool | None = None
         self._has_energies = self._has_positions = False
         self._row = self._given = 0
+
+    @property
+    def size(self) -> int:
+        energies = 8 + self._blocks.dtype.itemsize if self._pairs else 0
+        return 8 + 12 * self.atoms + energies if self.atoms else 0
 
     @property
     def pending(self) -> int:
