@@ -42,7 +42,7 @@ RATE = 25
 SIZES = {
     "22 atoms": (22, 1_000_000),
     "3,000 atoms": (3000, 20_000),
-    "100,000 atoms": (100_000, 700),
+    "100,000 atoms": (100_000, 1000),
 }
 
 
@@ -121,15 +121,17 @@ def _throughput(engine: str, atoms: int, frames: int) -> tuple[float, float, flo
             _run("local" if kind == "warm" else kind, pipeline, address, STREAMS)
         naive = spawn.Pipe(duplex=False)
         # A JVM of its own: a process has one, with the settings that it was started with.
-        process = spawn.Process(target=_naive, args=(naive[1], engine, address, atoms))
+        process = spawn.Process(
+            target=_naive, args=(naive[1], engine, address, atoms, frames // 10)
+        )
         process.start()
         through = receive(naive[0], process)
         process.join()
         return _rate(address, "local"), _rate(address, engine), through
 
 
-def _naive(pipe: Any, engine: str, address: str, atoms: int) -> None:
-    pipe.send(through_jvm(engine, address, STREAMS, atoms))
+def _naive(pipe: Any, engine: str, address: str, atoms: int, stop: int) -> None:
+    pipe.send(through_jvm(engine, address, STREAMS, atoms, stop))
 
 
 def _flatness(engine: str, streams: int, frames: int) -> tuple[float, float]:

@@ -2,8 +2,8 @@
 
 Flink: a Python function reads the frames from staging and emits each as an element, pickled as
 PyFlink does; keyed by simulation, they come out of the JVM into a Python map that projects them.
-Spark: frames are rows of a streaming DataFrame (of our source), and go from the JVM into
-``mapInPandas``. Both write down, in the Python worker, when and how many frames were projected.
+Spark: frames are rows of a DataFrame (of our source), and go from the JVM into ``mapInPandas``.
+Both write down, in the Python worker, when and how many frames were projected.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def _rate(folder: str) -> float:
     return float((sum(frames for _, _, _, frames in parts) - begun_with) / max(seconds, 1e-6))
 
 
-def _flink(address: str, names: Sequence[str], atoms: int, folder: str) -> None:
+def _flink(address: str, names: Sequence[str], atoms: int, stop: int, folder: str) -> None:
     os.environ.setdefault("JAVA_HOME", find_java(11, "Flink", bundled=True).home)
     os.environ.setdefault("FLINK_LOG_DIR", tempfile.gettempdir())
     from pyflink.common import Configuration, Types
@@ -76,14 +76,13 @@ def _flink(address: str, names: Sequence[str], atoms: int, folder: str) -> None:
         def flat_map(self, name: str) -> Iterator[tuple[str, int, Any]]:
             topic, position = f"frames/{name}", 0
             with StagerClient(address) as client:
-                finished = False
-                while not finished:
-                    with client.fetch({topic: position}, wait=1.0) as fetched:
+                while position < stop:
+                    most = min(4096, stop - position)
+                    with client.fetch({topic: position}, max_frames=most, wait=1.0) as fetched:
                         for batch in fetched.batches:
                             for offset, frame in zip(batch.offsets, batch["x"], strict=True):
                                 yield name, int(offset), np.array(frame)
                         position = fetched.positions.get(topic, position)
-                        finished = topic in fetched.finished
 
     class Project(MapFunction):  # type: ignore[misc]
         def open(self, context: RuntimeContext) -> None:
@@ -115,7 +114,7 @@ def _flink(address: str, names: Sequence[str], atoms: int, folder: str) -> None:
     environment.execute("through the JVM")
 
 
-def _spark(address: str, names: Sequence[str], atoms: int, folder: str) -> None:
+def _spark(address: str, names: Sequence[str], atoms: int, stop: int, folder: str) -> None:
     import pandas as pd
     from pyspark.sql import SparkSession
 
@@ -140,27 +139,20 @@ def _spark(address: str, names: Sequence[str], atoms: int, folder: str) -> None:
         projector.write()
 
     rows = (
-        session.readStream.format("headrace")
+        session.read.format("headrace")
         .option("stager", address)
         .option("simulations", ",".join(names))
-        .option("maxBytesPerBatch", str(64 << 20))
+        .option("stop", str(stop))
         .load()
     )
-    with tempfile.TemporaryDirectory() as place:
-        query = (
-            rows.select("offset", "x")
-            .mapInPandas(project, "offset long")
-            .writeStream.format("noop")
-            .option("checkpointLocation", place)
-            .trigger(availableNow=True)
-            .start()
-        )
-        query.awaitTermination(600)
+    rows.select("offset", "x").mapInPandas(project, "offset long").write.format("noop").mode(
+        "overwrite"
+    ).save()
     session.stop()
 
 
-def through_jvm(engine: str, address: str, names: Sequence[str], atoms: int) -> float:
-    """Return frames/s from the first projected frame to the last."""
+def through_jvm(engine: str, address: str, names: Sequence[str], atoms: int, stop: int) -> float:
+    """Return frames/s from the first projected frame to the last; each stream up to `stop`."""
     with tempfile.TemporaryDirectory() as folder:
-        {"flink": _flink, "spark": _spark}[engine](address, names, atoms, folder)
+        {"flink": _flink, "spark": _spark}[engine](address, names, atoms, stop, folder)
         return _rate(folder)
