@@ -232,8 +232,14 @@ class Producer:
         row, arrays = opened.filled, opened.arrays
         return {name: arrays[name][row, ...] for name, _, _ in self._variables}
 
-    def put_row(self, step: int, time: float, *, epoch: int = 0) -> None:
+    def put_row(self, step: int, time: float, *, epoch: int = 0, send: bool = True) -> None:
         """Put the frame whose arrays `next_row` returned last.
+
+        Parameters
+        ----------
+        send
+            Have it sent now. Else it may stay here until `send` is called, so that several frames
+            share one message.
 
         Raises
         ------
@@ -254,6 +260,11 @@ class Producer:
         if row == opened.sent:
             opened.stamp = self._io.now()
         opened.filled = row + 1
+        if send:
+            self.send()
+
+    def send(self) -> None:
+        """Have everything sent that was put; never blocks."""
         if self._io.idle:
             self._io.wake()
 

@@ -24,18 +24,17 @@ from bridge.errors import (
 )
 from bridge.schema import StreamSchema
 from bridge.staging.adios.child import Child, to_error
+from bridge.staging.adios.parameters import sst_parameters
 from bridge.staging.adios.writing import HEAD, WriteTask, close_quietly
 from bridge.staging.messages import FullPolicy
 from bridge.transports.adios.library import load
 from bridge.transports.adios.source import Engine, engine_for
 from bridge.transports.adios.writer import Layout, LookedBack
 
-__all__ = ["Output", "OutputStatistics", "sst_parameters"]
+__all__ = ["Output", "OutputStatistics"]
 
 _PIPE_BYTES = 1 << 20
 _SLACK = 5.0
-MAX_QUEUE = 64
-"""Largest number of steps in the queue of an SST writer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,29 +49,6 @@ class OutputStatistics:
     """Those that were dropped because the process that writes was behind."""
     waited: float
     """Seconds for which puts waited for room."""
-
-
-def sst_parameters(
-    when_full: FullPolicy, capacity: int, frame_bytes: int, *, readers: int = 0
-) -> dict[str, str]:
-    """Return SST's parameters for a stream's policy.
-
-    ``block`` makes the writer wait for the slowest reader. SST has but one other policy, to
-    discard the new step; ``latest`` has a queue of one. Without a reader steps are thrown away.
-
-    Parameters
-    ----------
-    capacity
-        Bytes that the stream may hold; the queue has as many steps of `frame_bytes`, 64 at most.
-    readers
-        How many readers the opening waits for.
-    """
-    limit = 1 if when_full == "latest" else max(1, min(MAX_QUEUE, capacity // max(frame_bytes, 1)))
-    return {
-        "QueueLimit": str(limit),
-        "QueueFullPolicy": "Block" if when_full == "block" else "Discard",
-        "RendezvousReaderCount": str(readers),
-    }
 
 
 class Output:

@@ -30,6 +30,10 @@ _SHORT, _LONG = 0.0002, 0.004
 """Seconds between two looks for a step, in which other threads run: while steps come fast, and
 else."""
 
+_TOGETHER, _PAUSE = 0.004, 0.001
+"""Seconds for which frames are gathered before they are sent on, while they come fast; and without
+a step after which they are not waited for."""
+
 _AWAKE = 0.1
 """Seconds after a step for which looks follow closely."""
 
@@ -76,6 +80,9 @@ class _Ingesting:
         self.last = time.monotonic()
         self.told = False
         self.epoch = 0
+        self.producer: Producer | None = None
+        self.unsent = False
+        self.sent = 0.0
         parameters = dict(task.parameters)
         if task.options.when_full == "latest" and len(task.targets) == 1:
             # Of several streams each would skip other steps, and they could hardly be joined.
@@ -144,6 +151,7 @@ class _Ingesting:
                     f"The writer of {source.described} went away without closing it; the newest "
                     f"frame of {self.task.simulation!r} has step {self.beat.step}."
                 )
+            self._send(_TOGETHER if idle < _PAUSE else 0.0)
             self._waiting(source, idle)
             time.sleep(_SHORT if idle < _AWAKE else _LONG)
 
@@ -179,7 +187,9 @@ class _Ingesting:
             options=task.options,
             keys=load_keys(Path(task.keys)) if task.keys else None,
             timeout=task.timeout,
+            linger=0.0,
         )
+        self.producer = producer
         finished = False
         try:
             self._greet(reader, producer)
@@ -260,6 +270,13 @@ class _Ingesting:
         self.beat.skipped += 1
         return False
 
+    def _send(self, after: float) -> None:
+        """Send frames on if the last were sent longer ago than this: each message costs time."""
+        now = time.monotonic()
+        if self.unsent and self.producer is not None and now - self.sent >= after:
+            self.producer.send()
+            self.unsent, self.sent = False, now
+
     def _room(self, producer: Producer) -> dict[str, Any] | None:
         """Wait for a row, in turns, so that one can be told to end meanwhile."""
         began = time.monotonic()
@@ -281,6 +298,8 @@ class _Ingesting:
         with self.beat.within(self.task.patience + _GRACE, self._data):
             reader.read_into(row, head.iteration)
         epoch = self.epoch if head.epoch is None else head.epoch
-        producer.put_row(head.step, head.time, epoch=epoch)
+        producer.put_row(head.step, head.time, epoch=epoch, send=False)
+        self.unsent = True
+        self._send(_TOGETHER)
         self.beat.step = head.step
         self.beat.frames += 1

@@ -12,9 +12,11 @@ import numpy.typing as npt
 
 from bridge.errors import ProtocolError, SchemaError
 from bridge.schema import StreamSchema, Variable
+from bridge.transports.adios.assembling import assemble, clear_rows, stored_view
 from bridge.transports.adios.library import stored_as
 from bridge.transports.adios.mapping import StreamMapping
 from bridge.transports.adios.openpmd import find_openpmd, iterations_of
+from bridge.transports.adios.pieces import Piece, find_pieces
 from bridge.transports.adios.plan import Field, Plan, make_plan
 from bridge.transports.adios.source import Found, Source
 
@@ -38,17 +40,6 @@ class Head:
     """Its epoch; None if the stream does not tell."""
     iteration: int | None = None
     """Number of the iteration, where names of variables hold it."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Piece:
-    """Rows that one source holds, and where they go."""
-
-    source: int
-    target: int
-    count: int
-    rows: tuple[int, int] | None = None
-    block: int | None = None
 
 
 class Reader:
@@ -226,7 +217,7 @@ class Reader:
         if values:
             source.read()
         if plan.step:
-            step = int(values[plan.step])
+            step = int(values[plan.step][0])
         elif iteration is not None:
             step = iteration
         else:
@@ -235,14 +226,14 @@ class Reader:
         return Head(
             step,
             self._time(source, values, step),
-            int(values[plan.epoch]) if plan.epoch else None,
+            int(values[plan.epoch][0]) if plan.epoch else None,
             iteration,
         )
 
     def _time(self, source: Source, values: Mapping[str, Array], step: int) -> float:
         plan = self.plan
         if plan.time:
-            return float(values[plan.time]) * plan.time_scale
+            return float(values[plan.time][0]) * plan.time_scale
         if plan.time_attribute:
             found = source.attribute(self._resolve(plan.time_attribute))
             if found is not None:
@@ -250,59 +241,31 @@ class Reader:
         return step * plan.dt if plan.dt else float(step)
 
     def _ask_value(self, source: Source, name: str) -> Array:
-        found = self._need(source, name)
+        name = self._resolve(name)
+        # What it is does not change; looking again would cost more than reading it.
         out = self._scalars.get(name)
-        if out is None or out.dtype != found.dtype:
-            out = self._scalars[name] = np.zeros(1, found.dtype)
-        if found.shape and int(np.prod(found.shape)) != 1:
-            raise SchemaError(
-                f"The variable {name!r} of {source.described} tells step, time or epoch and has "
-                f"shape {found.shape}; it must be one number."
-            )
-        source.ask(name, out)
-        return out.reshape(())
+        if out is None:
+            found = self._need(source, name)
+            if found.shape not in ((), (1,)):
+                raise SchemaError(
+                    f"The variable {name!r} of {source.described} tells step, time or epoch and "
+                    f"has shape {found.shape}; it must be one number."
+                )
+            out = np.zeros(1, found.dtype)
+            if self._iteration is None:
+                self._scalars[name] = out
+        if not source.ask(name, out):
+            self._need(source, name)
+        return out
 
     # --------------------------------------------------------------------- rows
 
-    def _pieces(self) -> list[_Piece]:
+    def _pieces(self) -> list[Piece]:
         """Return who holds which rows in the present step."""
         if not self._lead:
             return []
-        name = self._lead_variable
-        if len(self._sources) > 1:
-            placed = self._placed_pieces(self._resolve(name))
-            if placed is not None:
-                return placed
-        out: list[_Piece] = []
-        at = 0
-        for index, source in enumerate(self._sources):
-            found = self._need(source, name)
-            if found.form == "blocks":
-                for number, (_, count) in enumerate(source.blocks(self._resolve(name))):
-                    out.append(_Piece(index, at, count[0], block=number))
-                    at += count[0]
-            else:
-                out.append(_Piece(index, at, found.shape[0]))
-                at += found.shape[0]
-        return out
-
-    def _placed_pieces(self, name: str) -> list[_Piece] | None:
-        """Return pieces by global rows, where each stream declares the whole and holds a part."""
-        found = [s.find(name) for s in self._sources]
-        totals = {f.shape[0] for f in found if f is not None and f.form == "array"}
-        if len(totals) != 1 or any(f is None or f.form != "array" for f in found):
-            return None
-        out = []
-        for index, source in enumerate(self._sources):
-            for start, count in source.blocks(name):
-                out.append(_Piece(index, start[0], count[0], rows=(start[0], count[0])))
-        out.sort(key=lambda p: p.target)
-        at = 0
-        for piece in out:
-            if piece.target != at:
-                return None
-            at += piece.count
-        return out if at == totals.pop() else None
+        self._need(self._sources[0], self._lead_variable)
+        return find_pieces(self._sources, self._resolve(self._lead_variable))
 
     # --------------------------------------------------------------------- read
 
@@ -333,18 +296,22 @@ class Reader:
             if not field.sources:
                 continue
             if self._direct[field.name]:
-                self._ask_direct(field, variable, _stored_view(out, variable), pieces)
+                self._ask_direct(field, stored_view(out, variable), pieces)
             else:
                 later.append((field, out, self._ask_staged(field, pieces, total)))
         for source in self._sources:
             source.read()
-        for field, out, parts in later:
-            self._assemble(field, out, parts, order, total)
+        for field, out, (parts, plus) in later:
+            where: Any = None
+            if field.name in self._rows:
+                where = slice(0, total) if order is None else order
+            assemble(field, out, parts, plus, where)
         for field in self.plan.fields:
             if field.scale != 1.0:
                 np.multiply(row[field.name], field.scale, out=row[field.name])
         if self.plan.capacity:
-            self._fill(row, order, total)
+            clear_rows([row[name] for name in self._rows], total, order)
+            row[PARTICLES][...] = total
 
     def _is_as_before(self) -> bool:
         """Whether the one source has a global array with the rows that it had at first."""
@@ -367,7 +334,7 @@ class Reader:
                 "can have, in a mapping, and 'ids' if particles are to keep their rows."
             )
 
-    def _order(self, pieces: Sequence[_Piece], total: int) -> npt.NDArray[np.int64]:
+    def _order(self, pieces: Sequence[Piece], total: int) -> npt.NDArray[np.int64]:
         """Return the row of each particle that is read, by its id."""
         name = self._resolve(self.plan.ids)
         found = self._need(self._sources[0], name)
@@ -389,43 +356,22 @@ class Reader:
             )
         return rows
 
-    def _ask_pieces(self, name: str, out: Array, pieces: Sequence[_Piece]) -> None:
+    def _ask_pieces(self, name: str, out: Array, pieces: Sequence[Piece]) -> None:
         for p in pieces:
             target = out[p.target : p.target + p.count]
-            self._sources[p.source].ask(name, target, rows=p.rows, block=p.block)
+            source = self._sources[p.source]
+            if not source.ask(name, target, rows=p.rows, block=p.block):
+                self._need(source, name)
 
-    def _ask_direct(
-        self, field: Field, variable: Variable, out: Array, pieces: Sequence[_Piece] | None
-    ) -> None:
+    def _ask_direct(self, field: Field, out: Array, pieces: Sequence[Piece] | None) -> None:
         name = self._resolve(field.variables[0])
         if field.name in self._rows and pieces is not None:
-            for source in self._sources:
-                self._check_tail(source, name, field.name, out.shape[1:])
             self._ask_pieces(name, out, pieces)
-            return
-        source = self._sources[0]
-        shape = source.shape(name)
-        if shape is None:
-            self._need(source, name)
-        if shape and int(np.prod(shape)) != out.size:
-            raise SchemaError(
-                f"The variable {name!r} of {source.described} changed its shape to {shape}; the "
-                f"stream was opened with {variable.shape} for {field.name!r}."
-            )
-        source.ask(name, out)
-
-    def _check_tail(self, source: Source, name: str, wire: str, tail: tuple[int, ...]) -> None:
-        shape = source.shape(name)
-        if shape is None:
-            self._need(source, name)
-        if shape and tuple(shape[1:]) != tail:
-            raise SchemaError(
-                f"The variable {name!r} of {source.described} has shape {shape}; the rows of "
-                f"{wire!r} have shape {tail}."
-            )
+        elif not self._sources[0].ask(name, out):
+            self._need(self._sources[0], name)
 
     def _ask_staged(
-        self, field: Field, pieces: Sequence[_Piece] | None, total: int
+        self, field: Field, pieces: Sequence[Piece] | None, total: int
     ) -> list[list[Array | float]]:
         groups: list[list[Array | float]] = []
         for parts in (field.sources, field.plus):
@@ -445,69 +391,3 @@ class Reader:
                 group.append(out)
             groups.append(group)
         return groups
-
-    def _assemble(
-        self,
-        field: Field,
-        out: Array,
-        groups: list[list[Array | float]],
-        order: npt.NDArray[np.int64] | None,
-        total: int,
-    ) -> None:
-        parts, plus = groups
-        where: Any = Ellipsis
-        if field.name in self._rows:
-            where = slice(0, total) if order is None else order
-        if field.diagonal:
-            values = [np.ravel(np.asarray(p)) for p in parts]
-            out[...] = np.diag(np.concatenate(values))
-            return
-        if len(parts) > 1:
-            for column, part in enumerate(parts):
-                value = part
-                if plus:
-                    value = part + np.asarray(plus[column]) * field.plus_scale
-                if where is Ellipsis:
-                    out.reshape(-1, len(parts))[:, column] = np.ravel(np.asarray(value))
-                else:
-                    out[where, column] = value
-            return
-        value = np.asarray(parts[0])
-        if field.columns:
-            value = value[:, list(field.columns)]
-            value = value[:, 0] if len(field.columns) == 1 else value
-        if plus:
-            value = value + np.asarray(plus[0]) * field.plus_scale
-        if field.name in self._rows:
-            out[where] = value.reshape(total, *out.shape[1:])
-        else:
-            _check_size(field, out, value)
-            out[...] = value.reshape(out.shape)
-
-    def _fill(
-        self, row: Mapping[str, Array], order: npt.NDArray[np.int64] | None, total: int
-    ) -> None:
-        for name in self._rows:
-            out = row[name]
-            empty: Any = slice(total, None)
-            if order is not None:
-                empty = np.ones(len(out), bool)
-                empty[order] = False
-            out[empty] = np.nan if out.dtype.kind in "fc" else 0
-        row[PARTICLES][...] = total
-
-
-def _check_size(field: Field, out: Array, value: Array) -> None:
-    if value.size != out.size:
-        raise SchemaError(
-            f"The values of {field.name!r} changed their shape to {value.shape}; the stream was "
-            f"opened with {out.shape}."
-        )
-
-
-def _stored_view(out: Array, variable: Variable) -> Array:
-    """Return the bytes of an array as the type that ADIOS2 has for it."""
-    dtype, shape = stored_as(variable.numpy_dtype, variable.shape)
-    if dtype == out.dtype:
-        return out
-    return out.reshape(*variable.shape, 1).view(dtype).reshape(shape)

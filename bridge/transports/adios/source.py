@@ -13,12 +13,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 import numpy as np
 import numpy.typing as npt
 
-from bridge.errors import NobodyListening, ProtocolError
+from bridge.errors import NobodyListening, ProtocolError, SchemaError
 from bridge.transports.adios.library import dtype_of, load, words_of
 
 __all__ = ["Engine", "Found", "Source", "Status", "engine_for"]
@@ -79,6 +79,7 @@ class Source:
         self.engine, self.target = engine_for(target, engine)
         self._parameters = dict(parameters or {})
         self._bindings = load()
+        self._deferred = self._bindings.Mode.Deferred
         self._adios: Any = None
         self._io: Any = None
         self._stream: Any = None
@@ -253,7 +254,7 @@ class Source:
         *,
         rows: tuple[int, int] | None = None,
         block: int | None = None,
-    ) -> None:
+    ) -> bool:
         """Have a variable written into an array by the next `read`.
 
         Parameters
@@ -264,15 +265,41 @@ class Source:
             First row and number of rows of an array; all by default.
         block
             Which block, of a variable that has only those.
+
+        Returns
+        -------
+        there
+            False if the step does not have the variable.
+
+        Raises
+        ------
+        SchemaError
+            If it has another type or number of values than the array.
         """
         variable = self._io.InquireVariable(name)
+        if not variable:
+            return False
         if block is not None:
             variable.SetBlockSelection(block)
         elif rows is not None:
-            tail = tuple(variable.Shape())[1:]
+            shape = tuple(variable.Shape())
+            if rows[0] + rows[1] > shape[0]:
+                self._refuse(name, variable, out)
+            tail = shape[1:]
             variable.SetSelection(([rows[0], *(0 for _ in tail)], [rows[1], *tail]))
+        # ADIOS2 writes as much as it has, wherever the array ends.
+        if variable.SelectionSize() != out.size or dtype_of(variable.Type()) != out.dtype:
+            self._refuse(name, variable, out)
         if out.size:
-            self._stream.Get(variable, out, self._bindings.Mode.Deferred)
+            self._stream.Get(variable, out, self._deferred)
+        return True
+
+    def _refuse(self, name: str, variable: Any, out: Array) -> NoReturn:
+        raise SchemaError(
+            f"The variable {name!r} of {self.described} has now type {variable.Type()} and shape "
+            f"{tuple(variable.Shape() or variable.Count())}; {out.dtype} and {out.shape} were "
+            "expected, as at the beginning or in the other variables of a particle."
+        )
 
     def read(self) -> None:
         """Fetch what was asked for; waits for the writer.

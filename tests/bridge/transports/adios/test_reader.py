@@ -214,3 +214,23 @@ def test_a_variable_that_is_gone(tmp_path: Path) -> None:
     write(tmp_path / "a.bp", 2, fill)
     with pytest.raises(ProtocolError, match="lacks the variable 'y'"):
         read(tmp_path / "a.bp")
+
+
+def test_ranks_of_different_types(tmp_path: Path) -> None:
+    for rank, dtype in enumerate(["f4", "f8"]):
+        values = X.astype(dtype)
+        write(
+            tmp_path / f"{rank}.bp", 1, lambda io, engine, step, v=values: put(io, engine, "x", v)
+        )
+    with pytest.raises(SchemaError, match=r"'x' of .*1\.bp' has now type double"):
+        read(tmp_path / "0.bp", tmp_path / "1.bp")
+
+
+def test_variables_of_a_particle_that_disagree(tmp_path: Path) -> None:
+    def fill(io: Any, engine: Any, step: int) -> None:
+        put(io, engine, "positions", X)
+        put(io, engine, "velocities", X if step == 0 else X[:3])
+
+    write(tmp_path / "a.bp", 2, fill)
+    with pytest.raises(SchemaError, match=r"'velocities' of .* shape \(3, 3\); .*\(4, 3\)"):
+        read(tmp_path / "a.bp")
