@@ -59,12 +59,17 @@ class Beside:
             finally:
                 self._free.set()
 
-    def end(self, timeout: float = 10.0) -> None:
-        """Stop working, and wait for what is being done."""
+    def is_over(self) -> bool:
+        """Return whether the work is to end; whatever waits in it gives up."""
+        return self._over.is_set()
+
+    def end(self, timeout: float = 10.0) -> bool:
+        """Stop working, and wait for what is being done; returns whether that has ended."""
         self._over.set()
         self._free.set()
         if self._thread.ident is not None:
             self._thread.join(timeout)
+        return not self._thread.is_alive()
 
     def _run(self) -> None:
         try:

@@ -89,9 +89,12 @@ class PartitionFunction(KeyedProcessFunction):  # type: ignore[misc]
         self._state = runtime_context.get_map_state(
             MapStateDescriptor("partitions", Types.STRING(), BYTES)
         )
-        self._stage = PartitionStage(plan.job)
+        self._beside = Beside(self._work, "partitions")
+        self._stage = PartitionStage(plan.job, given_up=self._beside.is_over)
         self._client = plan.job.connect(f"slots of {plan.job.name}")
-        patient = PatientClient(self._client, plan.job.options.reconnect_timeout, lambda: False)
+        patient = PatientClient(
+            self._client, plan.job.options.reconnect_timeout, self._beside.is_over
+        )
         self._table = SlotTable(patient, plan.job.name)
         self._checkpoints = CompletedCheckpoints(plan.rest, plan.name)
         self._slot_of = {key: slot for slot, key in enumerate(plan.keys)}
@@ -102,13 +105,14 @@ class PartitionFunction(KeyedProcessFunction):  # type: ignore[misc]
         self._refreshed = 0.0
         self._reported = 0.0
         self._news: dict[str, PartitionReport] = {}
-        self._beside = Beside(self._work, "partitions")
 
     def close(self) -> None:
         """Let go of the connections."""
-        if hasattr(self, "_beside"):
-            self._beside.end()
-            self._checkpoints.end()
+        if not hasattr(self, "_news"):
+            return
+        self._checkpoints.end()
+        # Whoever does not come to an end keeps his connections: they go with the process.
+        if self._beside.end():
             self._stage.end()
             self._client.close()
 
@@ -217,10 +221,10 @@ class CoordinatorFunction(KeyedProcessFunction):  # type: ignore[misc]
     def close(self) -> None:
         """Let go of the connections."""
         if self._coordinator is not None:
-            self._beside.end()
             self._checkpoints.end()
-            self._coordinator.end()
-            self._client.close()
+            if self._beside.end():
+                self._coordinator.end()
+                self._client.close()
 
     def process_element(self, value: Any, ctx: Any) -> Iterator[int]:
         """Hear a report; the first element, empty as it may be, begins everything."""
@@ -244,20 +248,24 @@ class CoordinatorFunction(KeyedProcessFunction):  # type: ignore[misc]
     def _begun(self, ctx: Any) -> Coordinator:
         if self._coordinator is None:
             plan = self._plan
+            self._beside = Beside(self._work, "coordinator")
             self._client = plan.job.connect(f"slots of {plan.job.name}")
-            patient = PatientClient(self._client, plan.job.options.reconnect_timeout, lambda: False)
+            patient = PatientClient(
+                self._client, plan.job.options.reconnect_timeout, self._beside.is_over
+            )
             self._table = SlotTable(patient, plan.job.name)
             self._patient = patient
             self._dealt = 0.0
             self._checkpoints = CompletedCheckpoints(plan.rest, plan.name)
             self._coordinator = self._make(self._state.value())
-            self._beside = Beside(self._work, "coordinator")
             ctx.timer_service().register_processing_time_timer(int(time.time() * 1000))
         return self._coordinator
 
     def _make(self, saved: bytes | None) -> Coordinator:
         state = None if saved is None else bytes(saved)
-        return Coordinator(self._plan.job, engine="flink", saved=state)
+        return Coordinator(
+            self._plan.job, engine="flink", saved=state, given_up=self._beside.is_over
+        )
 
     def _work(self) -> None:
         coordinator = self._coordinator
