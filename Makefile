@@ -86,7 +86,11 @@ types: setup  ## mypy on the three packages
 # Each engine's tests run in its environment; the coverage is that of all together.
 unit: setup  ## the tests on all engines, with coverage by package
 	$(BIN)/coverage erase
-	@$(MAKE) --no-print-directory test-core
+	@# The engines' environments are made meanwhile; the tests wait for processes more than they compute.
+	@log=$$(mktemp); trap 'rm -f "$$log"' EXIT; \
+	$(MAKE) --no-print-directory setup-flink setup-spark >"$$log" 2>&1 & engines=$$!; \
+	$(MAKE) --no-print-directory test-core || { kill $$engines 2>/dev/null || true; exit 1; }; \
+	wait $$engines || { cat "$$log" >&2; exit 1; }; cat "$$log"
 	@$(MAKE) --no-print-directory test-flink
 	@$(MAKE) --no-print-directory test-spark
 	$(BIN)/coverage combine --quiet
