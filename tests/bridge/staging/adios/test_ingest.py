@@ -107,10 +107,13 @@ def test_another_writer_takes_over(writer, ingest, frames, events):
         assert running.error is None
     writer("run", first=4, steps=6)
     done = running.wait()
-    assert (done.frames, done.skipped, done.lives, done.finished) == (10, 2, 2, True)
+    assert (done.frames, done.lives, done.finished) == (10, 2, True)
+    # Steps that were on their way when the writer was killed come from the next one.
+    assert 0 <= done.skipped <= 2
     whole = frames()
     check(whole, range(10))
-    assert whole.epochs.tolist() == [0] * 6 + [1] * 4
+    first = 4 + done.skipped
+    assert whole.epochs.tolist() == [0] * first + [1] * (10 - first)
 
 
 def test_a_step_that_never_ends(writer, ingest, events):
