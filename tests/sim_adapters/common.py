@@ -18,12 +18,12 @@ def read_stream(client: StagerClient, simulation: str) -> FrameBatch:
     topic, position = f"frames/{simulation}", 0
     out: list[FrameBatch] = []
     while True:
-        with client.fetch({topic: position}, wait=10.0) as got:
+        with client.fetch({topic: position}, wait=60.0) as got:
             out += [b.copy() for b in got.batches]
             position = got.positions.get(topic, position)
             if topic in got.finished:
                 break
-            assert got, f"Nothing more of {simulation!r} came within 10 s."
+            assert got, f"Nothing more of {simulation!r} came within 60 s."
     whole = FrameBatch.concatenate(out)
     assert np.array_equal(whole.offsets, np.arange(len(whole)))
     assert np.all(np.diff(whole.steps) > 0)
@@ -32,8 +32,8 @@ def read_stream(client: StagerClient, simulation: str) -> FrameBatch:
 
 
 def wait_until(ready: Callable[[], bool], what: str) -> None:
-    """Wait for something that another thread brings about, for 10 s at most."""
-    end = time.monotonic() + 10.0
+    """Wait for something that another thread or process brings about, for 60 s at most."""
+    end = time.monotonic() + 60.0
     while not ready():
-        assert time.monotonic() < end, f"Waited 10 s for {what}."
+        assert time.monotonic() < end, f"Waited 60 s for {what}."
         time.sleep(0.002)
