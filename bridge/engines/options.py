@@ -9,6 +9,8 @@ from bridge.errors import ConfigError
 
 __all__ = ["JobOptions", "LocalOptions"]
 
+_MAY_BE_ZERO = ("threads",)
+
 
 class LocalOptions(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """Options of the local engine; the keys of the table ``[engine]``.
@@ -54,13 +56,14 @@ class LocalOptions(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True
     def __post_init__(self) -> None:
         for name in self.__struct_fields__:
             value = getattr(self, name)
-            # No threads are a choice: that of the libraries.
-            if isinstance(value, int | float) and not (
-                value > 0 or (name == "threads" and value == 0)
-            ):
+            if not isinstance(value, int | float) or value > 0:
+                continue
+            if name not in _MAY_BE_ZERO:
                 raise ConfigError(
                     f"The engine's option {name!r} must be greater than 0, not {value}."
                 )
+            if value != 0:
+                raise ConfigError(f"The engine's option {name!r} must be at least 0, not {value}.")
 
 
 class JobOptions(LocalOptions, frozen=True, omit_defaults=True, kw_only=True):

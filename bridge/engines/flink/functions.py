@@ -213,6 +213,8 @@ class CoordinatorFunction(KeyedProcessFunction):  # type: ignore[misc]
 
     def open(self, runtime_context: Any) -> None:
         """Find the state."""
+        # It may have a worker of its own, and its global operators compute, too.
+        limit_threads(self._plan.job.options.threads)
         self._state = runtime_context.get_state(ValueStateDescriptor("coordinator", BYTES))
         self._coordinator: Coordinator | None = None
         self._saved = 0.0
