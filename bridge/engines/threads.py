@@ -14,8 +14,9 @@ log = logging.getLogger(__name__)
 def limit_threads(threads: int) -> None:
     """Let BLAS and OpenMP take at most so many threads in this process; 0 leaves them alone.
 
-    Workers share a node; threads of several that wait for each other, spinning, made a projection
-    of 100,000 atoms seven times slower on two cores.
+    Workers share a node, and their threads get in each other's way: a projection of 100,000 atoms
+    was three times slower with two threads in each of two workers on two busy cores (290 frames/s,
+    870 with one; see `bridge.engines.flink.beside`).
     """
     if not threads:
         return
