@@ -13,24 +13,48 @@ from bridge.engines.flink.beside import Beside
 
 
 class Work:
-    """Counts its calls."""
+    """Counts its calls, and tells of those that come when it has to rest."""
 
     def __init__(self) -> None:
         self.calls = 0
-        self.failing = False
+        self.failing = self.resting = False
+        self.did_wrong = threading.Event()
+        self._nothing = threading.Event()
 
     def __call__(self) -> None:
         if self.failing:
             raise ValueError("no more")
+        self._look()
+        self._nothing.wait(0.001)
+        self._look()
         self.calls += 1
-        time.sleep(0.001)
+
+    def _look(self) -> None:
+        if self.resting:
+            self.did_wrong.set()
+
+
+class Clock:
+    """Stands still until it is set, and knows how often it was looked at."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.looks = 0
+
+    def monotonic(self) -> float:
+        self.looks += 1
+        return self.now
 
 
 def wait_until(true: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 10.0
+    deadline = time.monotonic() + 60.0
     while not true():
         assert time.monotonic() < deadline
         time.sleep(0.001)
+
+
+def is_running() -> bool:
+    return any(thread.name == "test" for thread in threading.enumerate())
 
 
 def test_work_rests_while_the_other_has_a_word() -> None:
@@ -39,15 +63,15 @@ def test_work_rests_while_the_other_has_a_word() -> None:
     assert work.calls == 0
     for _ in range(50):
         with one.paused():
+            work.resting = True
             before = work.calls
-            time.sleep(0.002)
-            assert work.calls == before
-    wait_until(lambda: work.calls > before + 2)
+            assert not work.did_wrong.wait(0.002)
+            work.resting = False
+        wait_until(lambda: work.calls > before)  # noqa: B023
+    assert not work.did_wrong.is_set()
     assert one.end()
     assert one.is_over()
-    after = work.calls
-    time.sleep(0.01)
-    assert work.calls == after
+    assert not is_running()
 
 
 def test_what_ended_the_work_is_raised() -> None:
@@ -55,28 +79,31 @@ def test_what_ended_the_work_is_raised() -> None:
     one = Beside(work, "test")
     with one.paused():
         work.failing = True
-    wait_until(lambda: not any(t.name == "test" for t in threading.enumerate()))
+    wait_until(lambda: not is_running())
     with pytest.raises(ValueError, match="no more"), one.paused():
         pass
     assert one.end()
 
 
 def test_nobody_works_for_a_worker_that_was_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(beside, "_UNATTENDED", 0.05)
+    clock = Clock()
+    monkeypatch.setattr(beside, "time", clock)
     work = Work()
     one = Beside(work, "test")
     with one.paused():
         pass
-    last = -1
-    deadline = time.monotonic() + 10.0
-    while work.calls != last:
-        assert time.monotonic() < deadline
-        last = work.calls
-        time.sleep(0.2)
+    wait_until(lambda: work.calls > 0)
+    clock.now += 2 * beside._UNATTENDED
+    # Each round of the thread looks at the clock; what was begun before is done with by then.
+    looks = clock.looks
+    wait_until(lambda: clock.looks > looks + 1)
+    last, looks = work.calls, clock.looks
+    wait_until(lambda: clock.looks > looks + 2)
+    assert work.calls == last
     with one.paused():
         pass
     wait_until(lambda: work.calls > last)
-    one.end()
+    assert one.end()
 
 
 def test_work_that_does_not_end_is_told() -> None:
@@ -84,12 +111,12 @@ def test_work_that_does_not_end_is_told() -> None:
 
     def work() -> None:
         going.set()
-        over.wait(10.0)
+        over.wait(60.0)
 
     one = Beside(work, "test")
     with one.paused():
         pass
-    assert going.wait(10.0)
+    assert going.wait(60.0)
     assert not one.end(timeout=0.01)
     over.set()
     assert one.end()
