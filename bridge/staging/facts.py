@@ -9,7 +9,7 @@ import msgspec
 
 from bridge.commands import Capability
 from bridge.schema import StreamSchema
-from bridge.staging.messages import Entry, StreamOptions
+from bridge.staging.messages import Entry, Part, StreamOptions
 
 __all__ = [
     "Committed",
@@ -24,6 +24,7 @@ __all__ = [
     "Stored",
     "TookSegment",
     "Trimmed",
+    "Waiting",
     "decode_facts",
     "encode_facts",
 ]
@@ -79,6 +80,17 @@ class Committed(_Fact, frozen=True):
     epoch: int
     sequences: dict[int, int]
     nbytes: int
+
+
+class Waiting(_Fact, frozen=True):
+    """A rank's block of a step arrived, and other ranks' blocks of it are missing."""
+
+    rank: int
+    part: Part
+    step: int
+    time: float
+    epoch: int
+    sequence: int
 
 
 class Stored(_Fact, frozen=True):
@@ -137,6 +149,7 @@ Fact = (
     | GroupAt
     | Finished
     | Left
+    | Waiting
 )
 
 _encoder = msgspec.msgpack.Encoder()

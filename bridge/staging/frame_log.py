@@ -23,6 +23,7 @@ from bridge.staging.facts import (
     Life,
     TookSegment,
     Trimmed,
+    Waiting,
 )
 from bridge.staging.index import EntryIndex
 from bridge.staging.layout import chunk_layout
@@ -319,6 +320,15 @@ class FrameLog(TopicLog[Entry]):
             return
         step = request.steps[i]
         waiting = self._pending.setdefault(step, {})
+        if len(waiting) + 1 < self.schema.n_ranks:
+            # It is acknowledged before the step is complete: a stager that is started anew must
+            # know of it, for its rank will not send it again.
+            self.note(
+                Waiting(
+                    request.rank, part, step, request.times[i], request.epochs[i],
+                    self._ranks[request.rank].sequence,
+                )
+            )  # fmt: skip
         waiting[request.rank] = (part, request.times[i], request.epochs[i])
         self.held[part.segment].waiting += 1
         if len(waiting) < self.schema.n_ranks:
@@ -434,7 +444,8 @@ class FrameLog(TopicLog[Entry]):
                 if fact.incarnation != self.incarnation:
                     self._ranks.clear()
                     self._left.clear()
-                    self._pending.clear()
+                    for step in list(self._pending):
+                        self._settle(step)
                 self.incarnation = fact.incarnation
                 self._left.pop(fact.rank, None)
                 self._ranks[fact.rank] = _Rank(fact.token, fact.next_sequence)
@@ -442,7 +453,15 @@ class FrameLog(TopicLog[Entry]):
                 for rank, sequence in fact.sequences.items():
                     if rank in self._ranks:
                         self._ranks[rank].sequence = sequence
+                for step in [s for s in self._pending if s <= fact.step]:
+                    self._settle(step)
                 self._apply_commit(fact)
+            case Waiting(rank=rank, part=part, step=step):
+                if rank in self._ranks:
+                    self._ranks[rank].sequence = fact.sequence
+                waiting = self._pending.setdefault(step, {})
+                waiting[rank] = (part, fact.time, fact.epoch)
+                self.held[part.segment].waiting += 1
             case Left():
                 self._apply_left(fact)
             case Finished(finished=finished):
@@ -476,6 +495,10 @@ class FrameLog(TopicLog[Entry]):
                     0,
                 )
             )  # fmt: skip
+        for step, waiting in self._pending.items():
+            for rank, (part, time, epoch) in waiting.items():
+                sequence = everybody[rank].sequence if rank in everybody else 0
+                facts.append(Waiting(rank, part, step, time, epoch, sequence))
         facts.append(Trimmed(self.low))
         facts += [GroupAt(g, o) for g, o in self.groups.items()]
         if self.finished:

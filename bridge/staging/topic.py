@@ -348,7 +348,7 @@ class TopicLog(Generic[E_]):
             try:
                 held.segment = self._store.adopt(number, held.segment.size)
             except CorruptSegment:
-                if held.stop > self.low:
+                if held.stop > self.low or held.waiting:
                     raise
                 del self.held[number]
                 continue

@@ -91,3 +91,26 @@ def test_a_rank_that_left_is_remembered(tmp_path: Path) -> None:
         last.close()
         assert client.status("frames/mpi").finished
         assert read_to_the_end(client) == [0, 1, 2]
+
+
+@pytest.mark.parametrize("mapped", [True, False])
+def test_blocks_of_steps_that_are_not_complete_outlive_a_stager(
+    tmp_path: Path, mapped: bool
+) -> None:
+    # They were acknowledged, so that the rank which wrote them does not send them again.
+    with Stager("tcp://127.0.0.1:0", directory=tmp_path, durable=True).start() as stager:
+        address = stager.address
+        slow = Producer("mpi", PAIR, address=address, rank=1, options=OPTIONS, mapped=mapped)
+        write(address, 0, 9, mapped=mapped)
+        slow.put_block(0, 0.0, 2, {"x": np.full(2, 0.5)})
+        slow.flush()
+    for steps in ((1, 2, 3), (4, 5, 6, 7, 8)):
+        with Stager(address, directory=tmp_path, durable=True).start():
+            for step in steps:
+                slow.put_block(step, float(step), 2, {"x": np.full(2, step + 0.5)})
+            slow.flush(30.0)
+    with Stager(address, directory=tmp_path, durable=True).start(), StagerClient(address) as client:
+        slow.close()
+        assert client.status("frames/mpi").finished
+        assert client.status("frames/mpi").dropped == 0
+        assert read_to_the_end(client) == list(range(9))
