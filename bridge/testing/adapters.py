@@ -12,9 +12,10 @@ pytest, and one assertion each::
         check(CASE)
 
 ``MySimulation`` is a `Specimen`: a simulation as small as it may be, with and without the adapter;
-``docs/adapters.md`` shows one. Each check starts a stager of its own on a loopback address. A check
-that does not apply, because nothing can be set or selected, raises `unittest.SkipTest`, which
-pytest and unittest show as skipped. No check depends on speed; all give up after `PATIENCE`
+``docs/adapters.md`` shows one. One that needs processes of its own, under MPI or in another
+language, is made by a `ProcessMaker`. Each check starts a stager of its own on a loopback address.
+A check that does not apply, because nothing can be set or selected, raises `unittest.SkipTest`,
+which pytest and unittest show as skipped. No check depends on speed; all give up after `PATIENCE`
 seconds.
 """
 
@@ -43,6 +44,7 @@ from bridge.testing.adapter_frames import (
     check_unchanged_when_linked,
     check_units,
 )
+from bridge.testing.adapter_process import ProcessMaker, ProcessSpecimen, serve_specimen
 from bridge.testing.adapter_tools import PATIENCE, AdapterCase, Maker, Settable, Specimen
 
 __all__ = [
@@ -50,6 +52,8 @@ __all__ = [
     "PATIENCE",
     "AdapterCase",
     "Maker",
+    "ProcessMaker",
+    "ProcessSpecimen",
     "Settable",
     "Specimen",
     "check_adapter",
@@ -69,6 +73,7 @@ __all__ = [
     "check_stop",
     "check_unchanged_when_linked",
     "check_units",
+    "serve_specimen",
 ]
 
 CHECKS: tuple[Callable[[AdapterCase], None], ...] = (

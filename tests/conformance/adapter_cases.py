@@ -6,6 +6,7 @@ tests run, so that it may skip where the simulation code is not installed.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -15,7 +16,7 @@ import numpy as np
 import pytest
 
 from bridge.commands import Capability
-from bridge.testing.adapters import AdapterCase, Settable
+from bridge.testing.adapters import AdapterCase, ProcessMaker, Settable
 from sim_adapters.link import Link, link
 
 __all__ = ["CASES", "Walk", "link_case"]
@@ -317,8 +318,27 @@ def _ase_case() -> AdapterCase:
     )  # fmt: skip
 
 
+# MPI ---------------------------------------------------------------------------------------------
+
+
+def _mpi_case() -> AdapterCase:
+    pytest.importorskip("mpi4py", exc_type=ImportError)
+    from sim_adapters.mpi_launch import find_mpiexec
+
+    script = Path(__file__).with_name("mpi_adapter_specimen.py")
+    command = [find_mpiexec(), "-n", "2", sys.executable, str(script)]
+    return AdapterCase(
+        make=ProcessMaker(command, environment={"PYTHONPATH": str(Path(__file__).parents[2])}),
+        units={"x": "nm", "energy": "kJ/mol"},
+        timestep=0.5,
+        settable=Settable(parameter="temperature", values=(310.0, 320.0), outside=900.0),
+        restart="x",
+    )
+
+
 CASES: dict[str, Callable[[], AdapterCase]] = {
     "ase": _ase_case,
     "link": link_case,
+    "mpi": _mpi_case,
     "openmm": _openmm_case,
 }
