@@ -1,0 +1,1 @@
+"""Networks that answer on the stream."""

@@ -1,0 +1,1 @@
+"""Networks that learn from the stream: models, buffers, training, the registry of versions."""
