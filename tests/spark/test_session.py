@@ -59,3 +59,36 @@ def test_a_missing_java_is_told_in_a_sentence(stager: Stager, tmp_path: Path) ->
     last = done.stderr.strip().splitlines()[-1]
     assert last.startswith("bridge.errors.ConfigError: JAVA_HOME is ")
     assert "where no Java can be started" in last
+
+
+_RELATIVE = """
+import sys
+from pathlib import Path
+from bridge.engines.spark.session import Session
+
+python = Path("environment") / Path(sys.executable).relative_to(sys.prefix)
+settings = {"spark.pyspark.python": str(python)}
+for _ in range(2):
+    session = Session("test", "local[1]", settings, Path(sys.argv[1]))
+    numbers = session.spark.sparkContext.parallelize([1, 2, 3], 1)
+    # Of a worker, whose Python is found from where Java was started.
+    print(numbers.map(lambda n: 2 * n).sum())
+    session.stop()
+"""
+
+
+def test_the_folder_of_a_relative_python_goes_with_the_session(tmp_path: Path) -> None:
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    done = subprocess.run(
+        [sys.executable, "-c", _RELATIVE, str(tmp_path / "log")],
+        cwd=ROOT,
+        env={**os.environ, "TMPDIR": str(folder)},
+        capture_output=True,
+        text=True,
+        timeout=110,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["12", "12"]
+    assert not list(folder.glob("headrace-spark-*"))

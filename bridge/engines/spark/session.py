@@ -6,6 +6,7 @@ import logging
 import os
 import site
 import socket
+import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
@@ -25,6 +26,9 @@ log = logging.getLogger(__name__)
 
 OLDEST_JAVA = 17
 """Oldest Java that Spark 4.3 runs on."""
+
+_LAST_WORDS = 30.0
+"""Seconds in which Java has to end where its folder is removed."""
 
 QUERY_SETTINGS = {
     # Writing the two files of a micro-batch: 35 ms instead of 90, measured on a local disk.
@@ -92,7 +96,7 @@ def _reach(master: str) -> None:
     )
 
 
-def _folder_for(python: str) -> str | None:
+def _folder_for(python: str) -> tempfile.TemporaryDirectory[str] | None:
     """Return a folder to start Java in, where the workers' Python has a relative path.
 
     It is in an archive that workers unpack in their folders. What plans a source is started by
@@ -100,8 +104,8 @@ def _folder_for(python: str) -> str | None:
     """
     if Path(python).is_absolute() or not Path(python).parent.parent.name:
         return None
-    folder = tempfile.mkdtemp(prefix="headrace-spark-")
-    place = Path(folder) / Path(python).parent.parent
+    folder = tempfile.TemporaryDirectory(prefix="headrace-spark-")
+    place = Path(folder.name) / Path(python).parent.parent
     place.parent.mkdir(parents=True, exist_ok=True)
     place.symlink_to(sys.prefix)
     return folder
@@ -132,9 +136,16 @@ class Session:
     def __init__(self, name: str, master: str, settings: Mapping[str, str], log: Path) -> None:
         self.log = log
         self.mine = SparkContext._active_spark_context is None
-        context = (
-            self._start(name, master, settings) if self.mine else SparkContext._active_spark_context
-        )
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        try:
+            context = (
+                self._start(name, master, settings)
+                if self.mine
+                else SparkContext._active_spark_context
+            )
+        except BaseException:
+            self._leave_folder()
+            raise
         self.spark = SparkSession(context)
         if not self.mine:
             # Settings of the query do not touch other queries of the same application.
@@ -172,13 +183,14 @@ class Session:
         made = SparkConf(loadDefaults=False)
         for key, value in conf.items():
             made.set(key, value)
-        gateway = SparkContext._gateway or self._launch(made, _folder_for(python))
-        return SparkContext(gateway=gateway, conf=made)
+        return SparkContext(gateway=SparkContext._gateway or self._launch(made, python), conf=made)
 
-    def _launch(self, conf: Any, folder: str | None) -> Any:
+    def _launch(self, conf: Any, python: str) -> Any:
         """Start Java, which says what it has to say to the log."""
         java = find_java(OLDEST_JAVA, "Apache Spark", bundled=False)
         ours = {"JAVA_HOME": java.home, "PYTHONPATH": _paths()}
+        self._folder = _folder_for(python)
+        folder = None if self._folder is None else self._folder.name
         before = {key: os.environ.get(key) for key in ours}
         os.environ.update(ours)
         try:
@@ -204,3 +216,22 @@ class Session:
             log.debug("Spark could not be stopped: %s", error)
             SparkContext._gateway = SparkContext._jvm = None
             SparkContext._active_spark_context = None
+        finally:
+            self._leave_folder()
+
+    def _leave_folder(self) -> None:
+        """Remove the folder that Java was started in, if it was for this session, and end Java."""
+        if self._folder is None:
+            return
+        gateway, SparkContext._gateway, SparkContext._jvm = SparkContext._gateway, None, None
+        if gateway is not None:
+            gateway.shutdown()
+            # It ends with what it reads from; a later session starts one where its Python is.
+            gateway.proc.stdin.close()
+            try:
+                gateway.proc.wait(_LAST_WORDS)
+            except subprocess.TimeoutExpired:
+                gateway.proc.kill()
+                gateway.proc.wait()
+        self._folder.cleanup()
+        self._folder = None
