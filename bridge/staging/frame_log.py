@@ -40,9 +40,12 @@ policy drops frames, the oldest is given up."""
 def segment_size(schema: StreamSchema, options: StreamOptions) -> int:
     """Choose the size of a stream's first segments.
 
-    Small frames get 1 MiB so that hundreds of streams fit a node; large ones get room for at
-    least four. More would not help: what costs is the first touch of fresh pages and a working
-    set that leaves the cache (100,000 atoms: 4.2 GB/s over 64 MiB in all, 1.5 over 512 MiB).
+    Small frames get 1 MiB so that hundreds of streams fit a node; large ones get room for four,
+    as long as that is no more than a quarter of the capacity or, of several ranks, an eighth of
+    a rank's share of it. There may so be room for one large frame only, the blocks of all ranks
+    counted; there never is for less. More would not help: what costs is the first touch of fresh
+    pages and a working set that leaves the cache (100,000 atoms: 4.2 GB/s over 64 MiB in all,
+    1.5 over 512 MiB). Where the stream's options name a size, it is that, or one frame.
     """
     row = chunk_layout(schema, 1).nbytes
     if options.segment:
