@@ -43,10 +43,9 @@ COMMAND_WAIT = 30.0
 MAX_PARTS = 64
 """Parts in one commit."""
 
-_ERRORS_THAT_LAST = ("StaleIncarnation", "SchemaError", "ProtocolError", "VersionMismatch")
-
-
 _REMEMBERED = 4096  # answered commands, so that none is delivered to the simulation twice
+
+_ERRORS_THAT_LAST = ("StaleIncarnation", "SchemaError", "ProtocolError", "VersionMismatch")
 
 
 class ProducerIO:
