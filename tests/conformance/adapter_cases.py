@@ -38,9 +38,9 @@ class Walk:
         self.step = 0
         self.stream: Link | None = None
         if address is not None:
-            self.stream = link(
+            self.stream = self.link(
                 name,
-                stager=address,
+                address,
                 every=every,
                 select=select,
                 units={"x": "nm", "energy": "kJ/mol"},
@@ -51,6 +51,9 @@ class Walk:
             self.stream.on("set", "temperature", self.heat)
             self.stream.on_restart(self.place, {"x": (6, 3)})
             self.stream.put(0, 0.0, **self.values())
+
+    def link(self, name: str, address: str, **more: Any) -> Link:
+        return link(name, stager=address, **more)
 
     def capabilities(self) -> list[Capability]:
         return [

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from bridge.commands import Acknowledgement
 from bridge.errors import ConnectionLost, FrameOrderError, NobodyListening, StreamFull
 from bridge.staging.adios.beat import Beat
 from bridge.staging.adios.child import Said
@@ -39,6 +40,11 @@ _AWAKE = 0.1
 
 _TURN = 0.5
 """Seconds of a wait for room after which it is seen whether somebody wants an end."""
+
+_NO_WAY_BACK = (
+    "The frames of {!r} come over ADIOS2, which carries no commands: nobody hears of it. Link the "
+    "simulation to the stager to steer it."
+)
 
 _SAY_AFTER = 30.0
 """Seconds without a step after which people are told."""
@@ -80,6 +86,7 @@ class _Ingesting:
         self.last = time.monotonic()
         self.told = False
         self.epoch = 0
+        self.time = 0.0
         self.producer: Producer | None = None
         self.unsent = False
         self.sent = 0.0
@@ -199,7 +206,7 @@ class _Ingesting:
 
     def _greet(self, reader: Reader, producer: Producer) -> None:
         resumed = producer.resumed
-        self.epoch = resumed.last_epoch
+        self.epoch, self.time = resumed.last_epoch, resumed.last_time
         self.beat.step = resumed.last_step
         if resumed.next_offset and self.sources[0].engine == "SST":
             # Steps between may be missing, and the simulation may have begun anew.
@@ -271,11 +278,23 @@ class _Ingesting:
         return False
 
     def _send(self, after: float) -> None:
-        """Send frames on if the last were sent longer ago than this: each message costs time."""
+        """Send frames on if the last were sent longer ago than this: each message costs time.
+
+        Commands that came are refused: waiting for an answer would be in vain.
+        """
         now = time.monotonic()
-        if self.unsent and self.producer is not None and now - self.sent >= after:
+        if self.producer is None:
+            return
+        if self.unsent and now - self.sent >= after:
             self.producer.send()
             self.unsent, self.sent = False, now
+        for command in self.producer.commands():
+            reason = _NO_WAY_BACK.format(self.task.simulation)
+            self.producer.acknowledge(
+                Acknowledgement(
+                    command.id, self.task.simulation, "refused", self.beat.step, self.time, reason
+                )
+            )
 
     def _room(self, producer: Producer) -> dict[str, Any] | None:
         """Wait for a row, in turns, so that one can be told to end meanwhile."""
@@ -301,5 +320,5 @@ class _Ingesting:
         producer.put_row(head.step, head.time, epoch=epoch, send=False)
         self.unsent = True
         self._send(_TOGETHER)
-        self.beat.step = head.step
+        self.beat.step, self.time = head.step, head.time
         self.beat.frames += 1
