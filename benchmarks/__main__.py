@@ -37,7 +37,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("name", choices=[*NAMES, *ALONE, "all"])
     parser.add_argument("--engine", choices=("flink", "spark"), default="flink")
-    parser.add_argument("--quick", action="store_true", help="at most 45 s, less exact")
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="less exact; idle, at most 45 s each, but 70 s for adapters and 3 min for engines",
+    )
     parser.add_argument("--json", action="store_true", help="print nothing but the JSON object")
     options = parser.parse_args()
     names = NAMES if options.name == "all" else (options.name,)
