@@ -108,6 +108,19 @@ class Block:
         )
         return f"<Block rank={self.rank} step={self.step} rows {rows}>"
 
+    def take(self, start: int, stop: int) -> Block:
+        """Return some of the rows, as views, of a block whose values all have them."""
+        return Block(
+            self.rank,
+            self.start + start,
+            count=stop - start,
+            step=self.step,
+            time=self.time,
+            epoch=self.epoch,
+            values={name: value[start:stop] for name, value in self.values.items()},
+            ids=None if self.ids is None else self.ids[start:stop],
+        )
+
 
 class FrameBatch:
     """Frames of one simulation in stream order, as a struct of arrays.

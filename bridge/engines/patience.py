@@ -74,6 +74,31 @@ class PatientClient:
             wait=wait,
         )
 
+    def fetch_blocks(
+        self,
+        topic: str,
+        position: int,
+        *,
+        share: tuple[int, int],
+        group: str = "",
+        commit: Mapping[str, int] | None = None,
+        max_frames: int = 4096,
+        max_bytes: int = 16 << 20,
+        wait: float = 1.0,
+    ) -> Fetched:
+        """See `StagerClient.fetch_blocks`."""
+        return self._patiently(
+            self._client.fetch_blocks,
+            topic,
+            position,
+            share=share,
+            group=group,
+            commit=commit,
+            max_frames=max_frames,
+            max_bytes=max_bytes,
+            wait=wait,
+        )
+
     def append(
         self,
         topic: str,

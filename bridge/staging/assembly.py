@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -12,9 +13,9 @@ from bridge.errors import CorruptSegment
 from bridge.frames import Block, FrameBatch
 from bridge.schema import StreamSchema
 from bridge.staging.layout import Chunk, chunk_layout
-from bridge.staging.messages import Entry, Part
+from bridge.staging.messages import HEAD_ONLY, Entry, Part
 
-__all__ = ["blocks_of", "join_blocks", "view_batches"]
+__all__ = ["Locate", "block_of", "head_of", "join_blocks", "join_rows", "view_batches"]
 
 Locate = Callable[[Part], tuple[memoryview, int]]
 Array = npt.NDArray[Any]
@@ -97,21 +98,39 @@ def _view(
     )
 
 
-def blocks_of(topic: str, entry: Entry, schema: StreamSchema, locate: Locate) -> list[Block]:
-    """Return the blocks of one step, in the order of their ranks, as views."""
-    out = []
-    for part in entry.parts:
+def block_of(topic: str, entry: Entry, part: Part, schema: StreamSchema, locate: Locate) -> Block:
+    """Return one rank's block of a step, as views.
+
+    Raises
+    ------
+    CorruptSegment
+        If bytes do not match their checksum.
+    """
+    chunk = _checked(topic, entry, part, schema, locate, {})
+    arrays = {k: a[part.row] for k, a in chunk.arrays.items()}
+    step, time, epoch = int(arrays.pop("step")), float(arrays.pop("time")), arrays.pop("epoch")
+    ids = arrays.pop("ids", None)
+    return Block(
+        part.rank, part.start, count=max(part.lead, 0), step=step, time=time, epoch=int(epoch),
+        values=arrays, ids=ids,
+    )  # fmt: skip
+
+
+def head_of(
+    topic: str, entry: Entry, part: Part, schema: StreamSchema, locate: Locate
+) -> dict[str, Any]:
+    """Return step, time, epoch, and what is not written in blocks, of rank 0's block.
+
+    Of a mapped block nothing else is touched, so its checksum is not made.
+    """
+    if part.segment == HEAD_ONLY:
+        part = msgspec.structs.replace(part, lead=0, ids=False)
         chunk = _checked(topic, entry, part, schema, locate, {})
-        arrays = {k: a[part.row] for k, a in chunk.arrays.items()}
-        step, time, epoch = int(arrays.pop("step")), float(arrays.pop("time")), arrays.pop("epoch")
-        ids = arrays.pop("ids", None)
-        out.append(
-            Block(
-                part.rank, part.start, count=max(part.lead, 0), step=step, time=time,
-                epoch=int(epoch), values=arrays, ids=ids,
-            )
-        )  # fmt: skip
-    return out
+    else:
+        layout = chunk_layout(schema, part.capacity, lead=part.lead, ids=part.ids)
+        chunk = Chunk(layout, *locate(part))
+    names = [v.name for v in schema.variables if not v.decomposed]
+    return {name: chunk.arrays[name][part.row] for name in ("step", "time", "epoch", *names)}
 
 
 def join_blocks(
@@ -126,42 +145,58 @@ def join_blocks(
     """
     n = len(entries)
     total = next((v.shape[0] for v in schema.variables if v.decomposed), 0)
-    seen = np.empty(total, np.bool_)
     columns: dict[str, Array] = {
         v.name: np.empty((n, *v.shape), v.numpy_dtype) for v in schema.variables
     }
     steps, times = np.empty(n, np.int64), np.empty(n, np.float64)
     epochs = np.empty(n, np.int32)
     for i, entry in enumerate(entries):
-        seen[:] = False
-        for rank, block in enumerate(blocks_of(topic, entry, schema, locate)):
-            rows: Any = block.ids
-            if rows is None:
-                rows = slice(block.start, block.start + block.count)
-            elif rows.max(initial=0) >= total:
-                raise CorruptSegment(
-                    f"The block of rank {block.rank} at step {block.step} of {topic} has row "
-                    f"{rows.max()}; the rows of a frame count from 0 to {total - 1}."
-                )
-            seen[rows] = True
-            for v in schema.variables:
-                if v.decomposed:
-                    _place(columns[v.name][i], rows, block.values[v.name])
-                elif rank == 0:
-                    columns[v.name][i] = block.values[v.name]
-            steps[i], times[i], epochs[i] = block.step, block.time, block.epoch
-        if not seen.all():
-            # The stager has counted the rows: where one is missing, another came twice.
-            missing = int(np.argmin(seen))
-            raise CorruptSegment(
-                f"The blocks of step {steps[i]} of {topic}, offset {entry.offset}, do not have "
-                f"each row once: row {missing} is in none. The ranks' ids are wrong; read on from "
-                "the next offset."
-            )
+        blocks = [block_of(topic, entry, part, schema, locate) for part in entry.parts]
+        for v in schema.variables:
+            if not v.decomposed:
+                columns[v.name][i] = blocks[0].values[v.name]
+        rows = {v.name: columns[v.name][i] for v in schema.variables if v.decomposed}
+        join_rows(topic, entry.offset, total, blocks, rows)
+        last = blocks[-1]
+        steps[i], times[i], epochs[i] = last.step, last.time, last.epoch
     offsets = np.array([e.offset for e in entries], np.int64)
     return FrameBatch(
         topic.partition("/")[2], offsets, steps=steps, times=times, epochs=epochs, columns=columns
     )
+
+
+def join_rows(
+    topic: str, offset: int, total: int, blocks: Iterable[Block], columns: Mapping[str, Array]
+) -> None:
+    """Write the rows of all blocks of one step where they belong in a frame's columns.
+
+    Raises
+    ------
+    CorruptSegment
+        If the blocks do not have each row once.
+    """
+    seen = np.zeros(total, np.bool_)
+    step = -1
+    for block in blocks:
+        step = block.step
+        rows: Any = block.ids
+        if rows is None:
+            rows = slice(block.start, block.start + block.count)
+        elif rows.max(initial=0) >= total:
+            raise CorruptSegment(
+                f"The block of rank {block.rank} at step {block.step} of {topic} has row "
+                f"{rows.max()}; the rows of a frame count from 0 to {total - 1}."
+            )
+        seen[rows] = True
+        for name, column in columns.items():
+            _place(column, rows, block.values[name])
+    if not seen.all():
+        # The stager has counted the rows: where one is missing, another came twice.
+        missing = int(np.argmin(seen))
+        raise CorruptSegment(
+            f"The blocks of step {step} of {topic}, offset {offset}, do not have each row once: "
+            f"row {missing} is in none. The ranks' ids are wrong; read on from the next offset."
+        )
 
 
 def _place(out: Array, rows: Any, values: Array) -> None:

@@ -14,7 +14,9 @@ from bridge.errors import CorruptSegment, OffsetOutOfRange, ProtocolError, Unkno
 from bridge.frames import Frame, FrameBatch
 from bridge.schema import StreamSchema
 from bridge.staging import messages as m
-from bridge.staging.assembly import join_blocks, view_batches
+from bridge.staging.assembly import Locate, join_blocks, view_batches
+from bridge.staging.block_share import is_decomposed, share_of
+from bridge.staging.decomposed import DecomposedFrame, read_decomposed
 from bridge.staging.messages import StreamOptions, TopicStatus
 from bridge.staging.segments import SegmentMap
 from bridge.staging.session import Session
@@ -87,12 +89,15 @@ class Fetched:
         Topics whose producer said that no more will come, and that were read to the end.
     gaps
         What was released before it could be read.
+    decomposed
+        With `StagerClient.fetch_blocks`, frames of several ranks, in the place of batches.
     """
 
     __slots__ = (
         "_client",
         "_handout",
         "batches",
+        "decomposed",
         "ends",
         "finished",
         "gaps",
@@ -109,6 +114,7 @@ class Fetched:
         self.ends: dict[str, int] = {}
         self.finished: set[str] = set()
         self.gaps: list[Gap] = []
+        self.decomposed: list[DecomposedFrame] = []
         self._client = client
         self._handout = handout
 
@@ -128,7 +134,7 @@ class Fetched:
         self.release()
 
     def __bool__(self) -> bool:
-        return bool(self.batches or self.records or self.finished or self.gaps)
+        return bool(self.batches or self.decomposed or self.records or self.finished or self.gaps)
 
 
 class StagerClient:
@@ -221,33 +227,64 @@ class StagerClient:
         ConnectionLost
             If the stager does not answer.
         """
-        arguments = (positions, follow, group, commit, done, max_frames, max_bytes, wait)
+        request = m.Fetch(
+            0, dict(positions), follow, group, dict(commit or {}), max_frames, max_bytes, wait,
+            done=list(done),
+        )  # fmt: skip
+        return self._fetch(request)
+
+    def fetch_blocks(
+        self,
+        topic: str,
+        position: int,
+        *,
+        share: tuple[int, int],
+        group: str = "",
+        commit: Mapping[str, int] | None = None,
+        max_frames: int = 4096,
+        max_bytes: int = 16 << 20,
+        wait: float = 1.0,
+    ) -> Fetched:
+        """Read frames of one stream; those that several ranks wrote come as their blocks.
+
+        Blocks of other ranks are neither mapped nor sent, nor are their checksums made; but
+        everybody is given what rank 0 wrote besides its rows. Whole frames come as batches, as
+        `fetch` brings them.
+
+        Parameters
+        ----------
+        topic, position
+            What to read, and from which offset on.
+        share
+            Number of a group of blocks, and how many groups there are; ``(0, 1)`` for all blocks.
+        group, commit, max_frames, max_bytes, wait
+            As for `fetch`; `max_bytes` counts the blocks of the share.
+
+        Raises
+        ------
+        UnknownTopic, OffsetOutOfRange, CorruptSegment, ConnectionLost
+            As for `fetch`.
+        """
+        request = m.FetchBlocks(
+            0, {topic: position}, "", group, dict(commit or {}), max_frames, max_bytes, wait,
+            group_number=share[0], groups=share[1],
+        )  # fmt: skip
+        return self._fetch(request)
+
+    def _fetch(self, request: m.Fetch) -> Fetched:
         for _ in range(RELEASED_UNDER_US):
             try:
-                return self._fetch(*arguments)
+                return self._fetch_once(request)
             except _Released:
                 # A full stream dropped the segment between the answer and the mapping. Asked
                 # again, the stager tells of the gap.
                 continue
-        return self._fetch(*arguments)
+        return self._fetch_once(request)
 
-    def _fetch(
-        self,
-        positions: Mapping[str, int],
-        follow: str,
-        group: str,
-        commit: Mapping[str, int] | None,
-        done: Sequence[str],
-        max_frames: int,
-        max_bytes: int,
-        wait: float,
-    ) -> Fetched:
-        request = m.Fetch(
-            self._session.number(), dict(positions), follow, group, dict(commit or {}),
-            max_frames, max_bytes, wait, self._released(), self._session.mapped, list(done),
-            False,
-        )  # fmt: skip
-        reply, buffers = self._session.ask(request, m.Fetched, wait=wait)
+    def _fetch_once(self, request: m.Fetch) -> Fetched:
+        request.request = self._session.number()
+        request.released, request.mapped = self._released(), self._session.mapped
+        reply, buffers = self._session.ask(request, m.Fetched, wait=request.wait)
         if self._session.instance != self._instance:
             self._instance = self._session.instance
             self._out.clear()
@@ -255,11 +292,11 @@ class StagerClient:
         self._out.add(reply.handout)
         fetched = Fetched(self, reply.handout)
         try:
-            self._unpack(fetched, reply, buffers, positions)
+            self._unpack(fetched, reply, buffers, request)
         except BaseException:
             fetched.release()
             raise
-        if not fetched.batches:
+        if not (fetched.batches or fetched.decomposed):
             fetched.release()
         return fetched
 
@@ -268,7 +305,7 @@ class StagerClient:
         fetched: Fetched,
         reply: m.Fetched,
         buffers: list[memoryview],
-        positions: Mapping[str, int],
+        request: m.Fetch,
     ) -> None:
         names = {s.number: s for s in reply.segments}
         arrived = iter(buffers)
@@ -285,7 +322,7 @@ class StagerClient:
             return next(arrived), 0
 
         for part in reply.slices:
-            asked = positions.get(part.topic, part.low)
+            asked = request.positions.get(part.topic, part.low)
             fetched.positions[part.topic] = part.position
             fetched.ends[part.topic] = part.end
             if part.finished:
@@ -300,12 +337,23 @@ class StagerClient:
             if part.schema is not None:
                 self._schemas[part.topic] = part.schema
             if part.entries:
-                self._batches(fetched, part, max(asked, part.low), locate)
+                self._frames(fetched, part, max(asked, part.low), locate, request)
 
-    def _batches(self, fetched: Fetched, part: m.TopicSlice, start: int, locate: Any) -> None:
+    def _frames(
+        self,
+        fetched: Fetched,
+        part: m.TopicSlice,
+        start: int,
+        locate: Locate,
+        request: m.Fetch,
+    ) -> None:
         schema = self._schemas.get(part.topic)
         if schema is None:
             raise ProtocolError(f"The stager sent frames of {part.topic} without their schema.")
+        if isinstance(request, m.FetchBlocks) and is_decomposed(schema):
+            share = share_of(request.group_number, request.groups, schema.n_ranks)
+            fetched.decomposed = read_decomposed(part.topic, part.entries, schema, locate, share)
+            return
         if schema.n_ranks > 1:
             batches = [join_blocks(part.topic, part.entries, schema, locate)]
         else:

@@ -94,6 +94,7 @@ class StagerCore:
             m.Lease: self._lease,
             m.Commit: self._commit,
             m.Fetch: self._fetch,
+            m.FetchBlocks: self._fetch,
             m.Append: self._append,
             m.CommitOffsets: self._commit_offsets,
             m.QueryTopics: self._query,

@@ -18,6 +18,8 @@ from bridge.errors import ProtocolError, VersionMismatch
 from bridge.schema import StreamSchema
 
 __all__ = [
+    "HEAD_ONLY",
+    "NOT_SENT",
     "PROTOCOL_VERSION",
     "Ack",
     "Append",
@@ -28,6 +30,7 @@ __all__ = [
     "Done",
     "Entry",
     "Fetch",
+    "FetchBlocks",
     "Fetched",
     "FullPolicy",
     "Hello",
@@ -52,6 +55,14 @@ __all__ = [
 ]
 
 PROTOCOL_VERSION = 1
+
+NOT_SENT = -2
+"""In the place of a part's segment: its bytes do not follow, since they were not asked for."""
+
+HEAD_ONLY = -3
+"""Of rank 0's part: those columns alone follow that are not decomposed, as a block without rows,
+and their checksum."""
+
 _PREFIX = struct.Struct("<2sH")
 _HEAD = _PREFIX.pack(b"HR", PROTOCOL_VERSION)
 
@@ -197,6 +208,18 @@ class Fetch(_Request):
     mapped: bool = True
     done: list[str] = []
     fresh: bool = False
+
+
+class FetchBlocks(Fetch):
+    """A `Fetch` of which decomposed frames come unassembled, with the blocks of some ranks alone.
+
+    The ranks are those of group `group_number` of `groups` (`bridge.staging.block_share.share_of`).
+    Parts keep their order; see `NOT_SENT` and `HEAD_ONLY` for those of other ranks that are not
+    mapped.
+    """
+
+    group_number: int = 0
+    groups: int = 1
 
 
 class Append(_Request):
@@ -398,7 +421,17 @@ class Refused(_Reply):
 
 
 Request = (
-    Hello | OpenStream | Lease | Commit | Fetch | Append | CommitOffsets | QueryTopics | Ping | Bye
+    Hello
+    | OpenStream
+    | Lease
+    | Commit
+    | Fetch
+    | FetchBlocks
+    | Append
+    | CommitOffsets
+    | QueryTopics
+    | Ping
+    | Bye
 )
 Reply = Welcome | Opened | Leased | Ack | Appended | Fetched | Topics | Done | Refused
 

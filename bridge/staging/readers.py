@@ -7,8 +7,15 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from bridge.errors import CorruptSegment, HeadraceError, OffsetOutOfRange, UnknownTopic
+from bridge.errors import (
+    CorruptSegment,
+    HeadraceError,
+    OffsetOutOfRange,
+    ProtocolError,
+    UnknownTopic,
+)
 from bridge.staging import messages as m
+from bridge.staging.block_share import BlockShare, is_decomposed, share_of
 from bridge.staging.catalogue import Catalogue
 from bridge.staging.frame_log import FrameLog
 from bridge.staging.layout import Chunk, chunk_layout
@@ -70,6 +77,11 @@ class Readers:
     def fetch(self, peer: bytes, request: m.Fetch, now: float, wait: float) -> None:
         """Answer a fetch now, or keep it for at most `wait` seconds."""
         self.released(peer, request.released, now)
+        if isinstance(request, m.FetchBlocks) and not 0 <= request.group_number < request.groups:
+            raise ProtocolError(
+                f"Group {request.group_number} of {request.groups} was asked for; groups count "
+                "from 0."
+            )
         for name in request.positions:
             if self._catalogue.get(name) is None and not wait:
                 raise UnknownTopic(f"There is no topic {name!r}.")
@@ -214,12 +226,25 @@ class Readers:
     ) -> int:
         if isinstance(topic, RecordLog):
             return _read_records(topic, part, gathered, limits)
-        entries, part.position = topic.read(part.position, *limits, topic.entry_bytes)
+        share = None
+        if isinstance(request, m.FetchBlocks) and is_decomposed(topic.schema):
+            share = share_of(request.group_number, request.groups, topic.schema.n_ranks)
+
+        def size(entry: m.Entry) -> int:
+            return topic.entry_bytes(entry) if share is None else _share_bytes(topic, entry, share)
+
+        entries, part.position = topic.read(part.position, *limits, size)
         part.entries = entries
         if reader.schemas.get(topic.name) != topic.incarnation:
             reader.schemas[topic.name] = topic.incarnation
             part.schema = topic.schema
-        numbers = {p.segment for e in entries for p in e.parts}
+        numbers = {
+            p.segment
+            for e in entries
+            for rank, p in enumerate(e.parts)
+            # Rank 0 has what is not written in blocks.
+            if share is None or rank in share or not rank
+        }
         gathered.pinned += topic.pinned(numbers)
         if request.mapped:
             for number in numbers:
@@ -227,8 +252,8 @@ class Readers:
                 name = m.SegmentName(number, str(segment.path), segment.size)
                 gathered.segments[number] = name
         else:
-            part.entries = [_ship(topic, e, gathered.buffers) for e in entries]
-        return sum(topic.entry_bytes(e) for e in entries)
+            part.entries = [_ship(topic, e, gathered.buffers, share) for e in entries]
+        return sum(map(size, entries))
 
 
 class _Gathered:
@@ -266,16 +291,45 @@ def _record_bytes(record: StoredRecord) -> int:
     return record.length
 
 
-def _ship(topic: FrameLog, entry: m.Entry, buffers: list[Any]) -> m.Entry:
+def _share_bytes(topic: FrameLog, entry: m.Entry, share: BlockShare) -> int:
+    return sum(topic.part_bytes(p) for rank, p in enumerate(entry.parts) if rank in share)
+
+
+def _ship(
+    topic: FrameLog, entry: m.Entry, buffers: list[Any], share: BlockShare | None = None
+) -> m.Entry:
     parts = []
-    for part in entry.parts:
-        layout = chunk_layout(topic.schema, part.capacity, lead=part.lead, ids=part.ids)
-        view = topic.held[part.segment].segment.view
-        buffers.append(Chunk(layout, view, part.position).pack(part.row, part.count))
+    for rank, part in enumerate(entry.parts):
+        segment, checksum = -1, part.checksum
+        if share is None or rank in share:
+            buffers.append(_chunk(topic, part).pack(part.row, part.count))
+        elif not rank:
+            segment = m.HEAD_ONLY
+            head = _head(topic, part)
+            buffers.append(head.pack(0, 1))
+            checksum = head.checksum(0, 1)
+        else:
+            segment = m.NOT_SENT
         parts.append(
             m.Part(
-                -1, 0, part.count, 0, part.count, part.checksum, part.lead, part.ids, part.start,
+                segment, 0, part.count, 0, part.count, checksum, part.lead, part.ids, part.start,
                 part.rank,
             )
         )  # fmt: skip
     return m.Entry(entry.offset, entry.count, parts, entry.stamp)
+
+
+def _chunk(topic: FrameLog, part: m.Part) -> Chunk:
+    layout = chunk_layout(topic.schema, part.capacity, lead=part.lead, ids=part.ids)
+    return Chunk(layout, topic.held[part.segment].segment.view, part.position)
+
+
+def _head(topic: FrameLog, part: m.Part) -> Chunk:
+    """Copy what is not decomposed of rank 0's block, as a block without rows."""
+    chunk = _chunk(topic, part)
+    layout = chunk_layout(topic.schema, 1, lead=0)
+    head = Chunk(layout, memoryview(bytearray(layout.nbytes)))
+    for name, array in head.arrays.items():
+        if array.size:
+            array[0] = chunk.arrays[name][part.row]
+    return head

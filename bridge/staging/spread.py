@@ -79,6 +79,21 @@ class ClientLike(Protocol):
         """Read what lies at and behind some offsets."""
         ...
 
+    def fetch_blocks(
+        self,
+        topic: str,
+        position: int,
+        *,
+        share: tuple[int, int],
+        group: str = "",
+        commit: Mapping[str, int] | None = None,
+        max_frames: int = 4096,
+        max_bytes: int = 16 << 20,
+        wait: float = 1.0,
+    ) -> Fetched:
+        """Read frames of one stream, those of several ranks as their blocks."""
+        ...
+
     def append(
         self,
         topic: str,
@@ -220,6 +235,7 @@ class _FetchedOfMany(Fetched):
         self.ends = {}
         self.finished = set()
         self.gaps: list[Gap] = []
+        self.decomposed = []
         self._parts: list[Fetched] = []
 
     def add(self, part: Fetched, rename: Callable[[str], str]) -> None:
@@ -359,6 +375,25 @@ class SpreadClient:
             raise
         self._next += 1
         return out
+
+    def fetch_blocks(
+        self,
+        topic: str,
+        position: int,
+        *,
+        share: tuple[int, int],
+        group: str = "",
+        commit: Mapping[str, int] | None = None,
+        max_frames: int = 4096,
+        max_bytes: int = 16 << 20,
+        wait: float = 1.0,
+    ) -> Fetched:
+        """See `StagerClient.fetch_blocks`; what is committed lies with the same stager."""
+        client, name = self._of(topic)
+        return client.fetch_blocks(
+            name, position, share=share, group=group, commit=commit,
+            max_frames=max_frames, max_bytes=max_bytes, wait=wait,
+        )  # fmt: skip
 
     def _gather(
         self,
