@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bridge.commands import Acknowledgement, Capability, Command
-from bridge.errors import HeadraceError
+from bridge.errors import HeadraceError, UnknownTopic
 from bridge.frames import FrameBatch
 from bridge.staging.client import StagerClient
 from bridge.staging.stager import Stager
@@ -141,6 +141,10 @@ class AdapterCase:
     """The same, absolute."""
     restart_atol: float = 1e-4
     """How far a restarted variable may be from the frame: constraints may move it a little."""
+    lag: int = 0
+    """Frames by which answers may come later than what they tell of, for an engine that is asked
+    and answers nothing itself, as over IMD: what a command does is known from the frames after it.
+    Then a paused simulation may answer only once it goes on."""
 
 
 def skip(reason: str) -> unittest.SkipTest:
@@ -204,8 +208,19 @@ class Scene:
             )
 
     def capabilities(self) -> list[Capability]:
-        """Return what the simulation declares."""
-        return list(self.client.status(f"frames/{self.name}").capabilities)
+        """Return what the simulation declares; waits for its stream.
+
+        Where another process carries the frames, they come later than they are sent.
+        """
+        topic = f"frames/{self.name}"
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            try:
+                return list(self.client.status(topic).capabilities)
+            except UnknownTopic:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(_SHORT)
 
     def need(self, kind: str) -> None:
         """Skip the check if no capability of this kind is declared."""
