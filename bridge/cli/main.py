@@ -10,10 +10,11 @@ import importlib
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from typing import Protocol
 
+from bridge.cli import contributed
 from bridge.errors import ConfigError, HeadraceError, MissingExtra
 
 __all__ = ["FAILED", "OK", "USAGE", "VERBS", "main"]
@@ -39,7 +40,10 @@ VERBS: dict[str, str] = {
     "keys": "make key files for encrypted connections",
     "doctor": "say what is installed, what is missing, and how to get it",
 }
-"""Verb to what it does; the module ``bridge.cli.<verb>``, with ``_`` for ``-``, carries it out."""
+"""Verb to what it does; the module ``bridge.cli.<verb>``, with ``_`` for ``-``, carries it out.
+
+Others bring more, by entry point: see `bridge.verbs`.
+"""
 
 
 class Verb(Protocol):
@@ -66,8 +70,22 @@ def _version() -> str:
         return "unknown"
 
 
-def _make_parser(verb: str | None) -> argparse.ArgumentParser:
-    """Return the parser; only the verb that is asked for is imported."""
+def _look_up(
+    name: str | None, others: Mapping[str, list[metadata.EntryPoint]]
+) -> tuple[Verb | None, dict[str, str]]:
+    """Return the verb that is asked for, and what each verb does, as far as help will show it."""
+    if name is None:
+        return None, VERBS | {one: contributed.describe(points) for one, points in others.items()}
+    if name in VERBS:
+        return _load(name), VERBS | dict.fromkeys(others, "")
+    verb = contributed.load(others[name])
+    return verb, VERBS | dict.fromkeys(others, "") | {name: verb.help}
+
+
+def _make_parser(
+    texts: Mapping[str, str], name: str | None, verb: Verb | None
+) -> argparse.ArgumentParser:
+    """Return the parser; only the verb that is asked for has arguments."""
     parser = argparse.ArgumentParser(
         prog="headrace",
         description="Stream running simulations into online analysis, and steer them by it.",
@@ -75,10 +93,12 @@ def _make_parser(verb: str | None) -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"headrace {_version()}")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
-    for name, text in VERBS.items():
-        child = verbs.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
-        if name == verb:
-            _load(name).add_arguments(child)
+    for known, text in texts.items():
+        about = text[:1].upper() + text[1:].removesuffix(".") + "."
+        # A text may be somebody else's, and argparse would fill in what follows a %.
+        child = verbs.add_parser(known, help=text.replace("%", "%%"), description=about)
+        if verb is not None and known == name:
+            verb.add_arguments(child)
             child.add_argument(
                 "--json", action="store_true", help="write one JSON document to standard output"
             )
@@ -99,13 +119,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         Exit code.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
-    verb = next((word for word in given if word in VERBS), None)
+    others = contributed.find(VERBS)
+    name = next((word for word in given if word in VERBS or word in others), None)
     try:
-        parsed = _make_parser(verb).parse_args(given)
+        verb, texts = _look_up(name, others)
+        parsed = _make_parser(texts, name, verb).parse_args(given)
+    except HeadraceError as error:
+        return _tell(error, USAGE, as_json="--json" in given)
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else USAGE
     try:
-        return _load(parsed.verb).execute(parsed)
+        assert verb is not None
+        return verb.execute(parsed)
     except HeadraceError as error:
         code = USAGE if isinstance(error, ConfigError | MissingExtra) else FAILED
         return _tell(error, code, as_json=parsed.json)
