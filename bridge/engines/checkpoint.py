@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import threading
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -18,7 +19,7 @@ from bridge.errors import CorruptData, HeadraceError, PipelineError, ProtocolErr
 
 __all__ = ["Checkpoint", "CheckpointStore", "CheckpointWriter"]
 
-_VERSION = 1
+_VERSION = 2
 
 
 class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,7 +42,7 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
     decisions
         Offset after the last record of the topic ``decisions`` that this engine knew of.
     stops
-        Stop commands sent since a target was reached, to their simulations; None before that.
+        What `Stops.save` returned.
     operators
         What `Runner.save` returned.
     """
@@ -53,7 +54,7 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
     known: list[str]
     counts: dict[str, int]
     decisions: int
-    stops: dict[str, str] | None
+    stops: dict[str, Any] | None
     operators: bytes
 
     def encode(self) -> bytes:

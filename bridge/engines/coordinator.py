@@ -25,7 +25,7 @@ from bridge.engines.protocol import EngineState, EngineStatistics, Unguarded
 from bridge.engines.publisher import Publisher
 from bridge.engines.rounds import Rounds
 from bridge.engines.runner import SCOPES, Runner
-from bridge.engines.stopping import Stops
+from bridge.engines.stopping import TARGET, Stops
 from bridge.engines.turns import Turn
 from bridge.engines.variables import with_variables
 from bridge.engines.workers import Workers
@@ -35,7 +35,7 @@ from bridge.staging.spread import ClientLike
 __all__ = ["Coordinator"]
 
 FRAMES = "frames/"
-_VERSION = 1
+_VERSION = 2
 _WAIT = 0.25  # seconds that a fetch of what is there may take
 
 
@@ -83,9 +83,9 @@ class Coordinator:
         )
         self._guarding: list[ClientLike] = []
         guard = Unguarded() if job.guard is None else job.guard(self._connect_guard)
-        self._publisher = Publisher(self._client, job.name, guard)
-        self._progress = Progress(job.name, engine)
         self._stops = Stops()
+        self._publisher = Publisher(self._client, job.name, guard, self._stops)
+        self._progress = Progress(job.name, engine)
         self._arrivals = Arrivals(job)
         self._rounds = Rounds(self._client, job.name, job.merger)
         self._workers = Workers(
@@ -403,9 +403,11 @@ class Coordinator:
             else:
                 outcome = Outcome(name, partial.first, partial.stop)
             outcome.commands = [*partial.commands, *outcome.commands]
-            sent = self._publisher.publish(outcome, results=self.job.is_gathered)
+            sent = self._publisher.publish(
+                outcome, results=self.job.is_gathered, target=partial.is_target
+            )
             if partial.is_target:
-                outcome.events.append(Event("target_reached", ""))
+                outcome.events.append(Event(TARGET, ""))
             self._stops.watch(outcome, sent)
             if self.job.is_gathered:
                 self._count(item, outcome, replayed=replayed)

@@ -17,16 +17,13 @@ from bridge.engines.outcome import Outcome
 from bridge.engines.partials import encode_end, encode_partial, partial_topic
 from bridge.engines.patience import PatientClient
 from bridge.engines.publisher import append_items, append_new, encode_results
+from bridge.engines.stopping import has_target
 from bridge.frames import FrameBatch
 from bridge.staging.messages import StreamOptions
 
 __all__ = ["Hand"]
 
 _encode = msgspec.msgpack.Encoder().encode
-
-
-def _tells_target(outcome: Outcome) -> bool:
-    return any(event.kind == "target_reached" for event in outcome.events)
 
 
 class Hand:
@@ -67,7 +64,7 @@ class Hand:
         job = self._job
         span, first = (outcome.first, outcome.stop), outcome.first
         writer = f"{job.name}/{partition}"
-        if job.is_gathered or outcome.commands or _tells_target(outcome):
+        if job.is_gathered or outcome.commands or has_target(outcome):
             first = self._hand_on(
                 partition, writer, span, lambda first: self._encode(outcome, first, put)
             )
@@ -143,7 +140,7 @@ class Hand:
     def _encode(self, outcome: Outcome, first: int, put: float) -> list[bytes | bytearray]:
         gathered = self._job.is_gathered
         commands = [numbered for numbered in outcome.commands if numbered.offset >= first]
-        is_target = _tells_target(outcome)
+        is_target = has_target(outcome)
         if not gathered and not commands and not is_target:
             return []
         left = outcome.batch if gathered else None

@@ -85,9 +85,9 @@ class LocalEngine:
         self._halt = False
         self._client = PatientClient(client, self.options.reconnect_timeout, lambda: self._halt)
         self._runner = Runner(pipeline, on_error=self.options.on_error)
-        self._publisher = Publisher(self._client, pipeline.name, guard or Unguarded())
-        self._progress = Progress(pipeline.name, "local")
         self._stops = Stops()
+        self._publisher = Publisher(self._client, pipeline.name, guard or Unguarded(), self._stops)
+        self._progress = Progress(pipeline.name, "local")
         self._course = Course(
             self._client, self._runner, self._publisher, self._progress, self._stops
         )

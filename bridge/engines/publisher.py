@@ -18,6 +18,7 @@ from bridge.commands import Command, Decision, Event
 from bridge.engines.outcome import Outcome
 from bridge.engines.patience import PatientClient
 from bridge.engines.protocol import Guard
+from bridge.engines.stopping import Stops
 from bridge.frames import FrameBatch
 from bridge.staging.messages import StreamOptions
 
@@ -99,7 +100,9 @@ class Publisher:
     pipeline
         Name of the pipeline.
     guard
-        Asked once for each command that was not decided on before.
+        Asked once for each command that was not decided on before, and does not come too late.
+    stops
+        Knows which commands do.
 
     Attributes
     ----------
@@ -111,13 +114,16 @@ class Publisher:
         Offset after the last record of ``decisions`` that this publisher knows of.
     """
 
-    def __init__(self, client: PatientClient, pipeline: str, guard: Guard) -> None:
+    def __init__(
+        self, client: PatientClient, pipeline: str, guard: Guard, stops: Stops | None = None
+    ) -> None:
         self.verdicts: dict[str, int] = {}
         self.events = 0
         self.decisions_end = 0
         self._client = client
         self._pipeline = pipeline
         self._guard = guard
+        self._stops = stops or Stops()
         self._recalled: dict[str, Decision] = {}
 
     def recall(self, start: int) -> None:
@@ -148,15 +154,24 @@ class Publisher:
         """Drop what was recalled: the replay is over."""
         self._recalled.clear()
 
-    def publish(self, outcome: Outcome, *, results: bool = True) -> list[Command]:
+    def publish(
+        self, outcome: Outcome, *, results: bool = True, target: bool = False
+    ) -> list[Command]:
         """Store what one batch brought, and return the commands that were sent.
 
-        Without `results`, those are stored by somebody else.
-
         What is stored already, because an engine that was killed came so far, is not stored twice.
+
+        Parameters
+        ----------
+        outcome
+            What it brought.
+        results
+            False if those are stored by somebody else.
+        target
+            An operator on a worker told of a target reached with this batch.
         """
         writer = f"{self._pipeline}/{outcome.simulation}"
-        sent = self._decide(outcome, writer) if outcome.commands else []
+        sent = self._decide(outcome, writer, target=target) if outcome.commands else []
         if outcome.events:
             self._tell(outcome, writer)
         if outcome.simulation and results:
@@ -181,13 +196,17 @@ class Publisher:
 
     # -------------------------------------------------------------- decisions
 
-    def _decide(self, outcome: Outcome, writer: str) -> list[Command]:
+    def _decide(self, outcome: Outcome, writer: str, *, target: bool = False) -> list[Command]:
         now = time.time()
+        late = self._stops.find_late(outcome, target=target)
         decided: list[tuple[int, Decision]] = []
         for numbered in outcome.commands:
-            decision = self._recalled.get(numbered.command.id)
-            if decision is None:
-                decision = self._guard.check(numbered.command, now)
+            command = numbered.command
+            decision = self._recalled.get(command.id)
+            if decision is None and command.id in late:
+                decision = Decision(command, "refused", reason=late[command.id], stamp=now)
+            elif decision is None:
+                decision = self._guard.check(command, now)
             # An operator may name a frame of an earlier batch; the batch is the cause all the same.
             offset = min(max(numbered.offset, outcome.first), outcome.stop - 1)
             decided.append((offset, decision))

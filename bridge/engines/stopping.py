@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any
 
 import msgspec
 
@@ -11,13 +13,16 @@ from bridge.commands import Acknowledgement, Command, Event
 from bridge.engines.outcome import Outcome
 from bridge.staging.client import StoredRecord
 
-__all__ = ["Stops"]
+__all__ = ["TARGET", "Stops", "has_target"]
+
+TARGET = "target_reached"
+"""Kind of the event by which an operator tells that nothing more needs to be simulated."""
 
 _decoder = msgspec.msgpack.Decoder(Acknowledgement)
 
 
 class Stops:
-    """Follows the stop commands that were sent since an operator told of a target reached.
+    """Follows the stop commands that were decided on since an operator told of a target reached.
 
     Attributes
     ----------
@@ -28,26 +33,62 @@ class Stops:
     def __init__(self) -> None:
         self.positions: dict[str, int] = {}
         self._waiting: dict[str, str] | None = None
+        self._told: set[str] = set()
         self._any = False
         self._settled = 0.0
         self._since = 0.0
 
-    def save(self) -> dict[str, str] | None:
-        """Return the commands that were not answered; None before a target was reached."""
-        return None if self._waiting is None else dict(self._waiting)
+    def save(self) -> dict[str, Any] | None:
+        """Return who was told to stop, and who has not answered; None before a target."""
+        if self._waiting is None:
+            return None
+        return {"waiting": dict(self._waiting), "told": sorted(self._told)}
 
-    def restore(self, saved: dict[str, str] | None) -> None:
+    def restore(self, saved: Mapping[str, Any] | None) -> None:
         """Take up what `save` returned."""
         if saved is not None:
             self._begin()
-            self._expect(saved)
+            self._told.update(saved["told"])
+            self._expect(saved["waiting"])
             self._any = True
+
+    def find_late(self, outcome: Outcome, *, target: bool = False) -> dict[str, str]:
+        """Return commands that come too late, as ids, and why.
+
+        After a target was reached, whoever is to stop gets no other command: a policy that does not
+        know of the target may decide on. In the batch that brought the target, that holds from the
+        frame on that was its cause, so it does not matter how the stream was cut. The verdict on
+        the stop itself makes no difference, so that a dry run is judged as the real one.
+
+        Parameters
+        ----------
+        outcome
+            What one batch brought.
+        target
+            An operator on a worker told of a target reached with it.
+        """
+        if self._waiting is None and not target and not has_target(outcome):
+            return {}
+        since: dict[str, float] = dict.fromkeys(self._told, -math.inf)
+        for numbered in outcome.commands:
+            if numbered.command.kind == "stop":
+                since.setdefault(numbered.command.simulation, numbered.offset)
+        return {
+            n.command.id: (
+                f"A target was reached, and {n.command.simulation!r} is to stop; it gets no other "
+                "command."
+            )
+            for n in outcome.commands
+            if n.command.kind != "stop" and n.offset >= since.get(n.command.simulation, math.inf)
+        }
 
     def watch(self, outcome: Outcome, sent: Iterable[Command]) -> None:
         """Look at what one batch brought."""
-        if any(event.kind == "target_reached" for event in outcome.events):
+        if has_target(outcome):
             self._begin()
         if self._waiting is not None:
+            stops = (n.command for n in outcome.commands if n.command.kind == "stop")
+            self._told.update(command.simulation for command in stops)
             self._expect({c.id: c.simulation for c in sent if c.kind == "stop"})
 
     def hear(self, records: Iterable[StoredRecord]) -> None:
@@ -104,3 +145,8 @@ class Stops:
             self._waiting.update(commands)
             for simulation in commands.values():
                 self.positions.setdefault(f"acks/{simulation}", 0)
+
+
+def has_target(outcome: Outcome) -> bool:
+    """Return whether an operator told of a target reached."""
+    return any(event.kind == TARGET for event in outcome.events)

@@ -166,6 +166,37 @@ def test_the_end_is_told_when_a_target_is_reached_and_all_have_answered(
     assert len(read_events(reader, "target_reached")) == 1
 
 
+@pytest.mark.parametrize("max_frames", [16, 64])
+def test_what_is_decided_after_the_target_is_refused(
+    stager: Stager,
+    client: StagerClient,
+    reader: StagerClient,
+    checkpoint: Path | None,
+    max_frames: int,
+) -> None:
+    sources = [
+        ScriptedSource(name, [frames, PAUSE], address=stager.address).start()
+        for name, frames in make_streams(40).items()
+    ]
+    for source in sources:
+        source.wait_until_paused()
+    # It knows nothing of the target, and comes before whoever tells of it.
+    pipeline = make_pipeline(("policy", EachTenth()), ("stop", StopAt(70)))
+    options = LocalOptions(max_frames=max_frames, linger=0.01)
+    LocalEngine(pipeline, client, checkpoint=checkpoint, options=options).run("stopped")
+    for source in sources:
+        source.join()
+    decisions = [d for d in read(reader, "decisions", Decision) if d.command.kind == "set"]
+    verdicts = {d.command.value: d.verdict for d in decisions}
+    assert verdicts == {
+        float(place): "sent" if place < 70 else "refused" for place in range(9, 120, 10)
+    }
+    reasons = {d.reason for d in decisions if d.verdict == "refused"}
+    assert all("is to stop; it gets no other command." in reason for reason in reasons)
+    sent = [c for s in sources for c in s.commands if c.kind == "set"]
+    assert len(sent) == 7
+
+
 def test_who_does_not_answer_the_stop_is_named(
     stager: Stager, client: StagerClient, reader: StagerClient
 ) -> None:
