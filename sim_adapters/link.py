@@ -27,10 +27,13 @@ import numpy as np
 from bridge.commands import Capability, Event
 from bridge.errors import HeadraceError, SteeringError
 from bridge.schema import StreamSchema, Topology
+from bridge.staging.inference import InferenceClient, Pending
 from bridge.staging.messages import FullPolicy, StreamOptions
 from bridge.staging.producer import Producer
 from bridge.staging.rendezvous import resolve
+from bridge.staging.spread import ClientLike, connect, find_keys
 from bridge.steering import CommandChannel, SimulationEnd
+from bridge.surrogate import Inferred
 from sim_adapters.lives import read_answered
 from sim_adapters.steered import Steered
 
@@ -79,6 +82,7 @@ class Link(Steered):
         self._describe = describe
         self._producer: Producer | None = None
         self._last_put = -1
+        self._asker: tuple[ClientLike, InferenceClient] | None = None
         self._closed = False
         if schema is not None:
             self._open(schema)
@@ -133,6 +137,40 @@ class Link(Steered):
         self.step = self._last_put = int(steps[-1])
         self.time = float(times[-1])
 
+    def infer(self, service: str, /, *, timeout: float | None = None, **inputs: Any) -> Inferred:
+        """Ask a model, and wait for its answer; see `ask`."""
+        return self.ask(service, timeout=timeout, **inputs).result()
+
+    def ask(self, service: str, /, *, timeout: float | None = None, **inputs: Any) -> Pending:
+        """Send a request to a model that is served beside, and go on; `Pending.result` waits.
+
+        Nothing fails where nobody serves: then no row of the answer is valid, as where the model
+        does not know the inputs, and the simulation computes for itself.
+
+        Parameters
+        ----------
+        service
+            Name of the service, see ``headrace serve-model``.
+        timeout
+            Seconds to wait for the answer; 2 by default.
+        **inputs
+            Arrays whose first axis has the same n rows.
+
+        Raises
+        ------
+        SchemaError
+            If the arrays do not go together.
+        ConnectionLost
+            If the stager is away.
+        """
+        if self._asker is None:
+            client = connect(
+                self._address, name=f"{self.simulation}-asks", keys=self._keys,
+                timeout=self._timeout,
+            )  # fmt: skip
+            self._asker = (client, InferenceClient(client, self.simulation))
+        return self._asker[1].submit(service, inputs, timeout=timeout)
+
     def wait(self, seconds: float) -> None:
         """Stand still for a while, or until a command arrives."""
         if seconds > 0:
@@ -172,6 +210,8 @@ class Link(Steered):
             return
         self._closed = True
         atexit.unregister(self._close_at_exit)
+        if self._asker is not None:
+            self._asker[0].close()
         if self._producer is None or self._end is None:
             return
         try:
@@ -301,7 +341,8 @@ def link(
     capabilities
         What others may do to the simulation.
     keys
-        Keys for an encrypted connection.
+        Keys for an encrypted connection, as `bridge.staging.spread.load_keys` returns them; by
+        default those in the folder that ``HEADRACE_KEYS`` names, if it does.
     timeout
         Time limit in seconds for whatever waits for an answer of the stager.
     patience
@@ -346,7 +387,7 @@ def link(
         fields=fields,
         options=StreamOptions(when_full=when_full, capacity=capacity),
         capabilities=capabilities,
-        keys=keys,
+        keys=find_keys(keys) if staged else None,
         timeout=timeout,
         patience=patience,
         describe=describe,
