@@ -4,15 +4,22 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar
+from functools import partial
+from typing import Any, ClassVar, Literal, cast
 
-import torch
-from torch import Tensor, nn
+from bridge.config import build, find_entry_point
+from bridge.errors import ConfigError, MissingExtra
 
-from bridge.config import find_entry_point
-from bridge.errors import ConfigError
+try:
+    import torch
+    from torch import Tensor, nn
+except ModuleNotFoundError as error:
+    raise MissingExtra("torch", "learning", "models that learn on the stream") from error
 
-__all__ = ["MODELS", "StreamModel", "make_model"]
+__all__ = ["MODELS", "AlignedBy", "StreamModel", "make_model"]
+
+AlignedBy = Literal["rotation", "signs"]
+"""How a new version's coordinates are laid on the old one's: `analytics.learning.alignment`."""
 
 MODELS = "headrace.models"
 """Group of entry points: short name to a `StreamModel`, or a callable that returns one."""
@@ -37,12 +44,16 @@ class StreamModel(nn.Module, ABC):
         Name in the group `MODELS`, or ``module:factory``.
     lagged
         The loss needs pairs of frames that lie a lag time apart.
+    aligned_by
+        ``"signs"`` if each coordinate has a meaning of its own, as slow modes have; ``"rotation"``
+        if only the space as a whole has one.
     latent
         Number of coordinates that `encode` returns.
     """
 
     kind: ClassVar[str]
-    lagged: ClassVar[bool] = False
+    lagged: bool = False
+    aligned_by: ClassVar[AlignedBy] = "rotation"
     latent: int
 
     def __init__(self, input_shape: tuple[int, ...], hyper: Mapping[str, Any]) -> None:
@@ -72,6 +83,13 @@ class StreamModel(nn.Module, ABC):
             For a `lagged` model: the frames a lag time after those.
         generator
             Of what is random in the loss.
+        """
+
+    def settle(self, x: Tensor, y: Tensor | None = None) -> None:
+        """Fit what follows from the weights, such as a basis of slow modes, on training frames.
+
+        Called without gradients after updates, before the model is judged or stored. Arguments as
+        those of `loss`, the more frames the better. Most models have nothing of the kind.
         """
 
     def errors(self, x: Tensor) -> Tensor | None:
@@ -104,7 +122,8 @@ def make_model(kind: str, input_shape: tuple[int, ...], hyper: Mapping[str, Any]
         If there is no such model, or it refuses what it was given.
     """
     factory: Callable[..., Any] = find_entry_point(MODELS, kind, f"The model {kind!r}")
-    model = factory(tuple(input_shape), **hyper)
+    make = cast("type[Any]", partial(factory, tuple(input_shape)))
+    model = build(make, hyper, f"The model {kind!r}")
     if not isinstance(model, StreamModel):
         raise ConfigError(
             f"The model {kind!r} gave a {type(model).__name__}; it must be derived from "
