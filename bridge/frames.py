@@ -110,16 +110,26 @@ class Block:
 
     def take(self, start: int, stop: int) -> Block:
         """Return some of the rows, as views, of a block whose values all have them."""
+        values = {name: value[start:stop] for name, value in self.values.items()}
+        ids = None if self.ids is None else self.ids[start:stop]
+        return self._with(self.start + start, stop - start, values, ids)
+
+    def select(self, names: Sequence[str]) -> Block:
+        """Return the same rows with the named values only."""
+        values = {name: self.values[name] for name in names}
+        return self._with(self.start, self.count, values, self.ids)
+
+    def _with(
+        self,
+        start: int,
+        count: int,
+        values: Mapping[str, Array],
+        ids: npt.NDArray[np.int64] | None,
+    ) -> Block:
         return Block(
-            self.rank,
-            self.start + start,
-            count=stop - start,
-            step=self.step,
-            time=self.time,
-            epoch=self.epoch,
-            values={name: value[start:stop] for name, value in self.values.items()},
-            ids=None if self.ids is None else self.ids[start:stop],
-        )
+            self.rank, start, count=count, step=self.step, time=self.time, epoch=self.epoch,
+            values=values, ids=ids,
+        )  # fmt: skip
 
 
 class FrameBatch:

@@ -18,11 +18,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
+import numpy as np
 import numpy.typing as npt
 
 from bridge.commands import Command, CommandKind, Event, FrameReference
 from bridge.errors import PipelineError, SchemaError
-from bridge.frames import FrameBatch
+from bridge.frames import Block, FrameBatch
 from bridge.schema import check_name
 
 __all__ = [
@@ -193,9 +194,15 @@ class BlockOperator(FrameOperator):
     ----------
     halo
         Rows depend on rows of others: every worker is given the whole frames.
+    unordered
+        It does not matter in which order rows come, nor where in the frame they belong, or
+        `map_blocks` looks at that itself. Blocks whose particles migrate between ranks then come
+        as they were written. Otherwise, and with `halo`, such frames are put in the order of their
+        ids first, for which every worker reads the blocks of all ranks.
     """
 
     halo: ClassVar[bool] = False
+    unordered: ClassVar[bool] = False
 
     @abstractmethod
     def map_rows(
@@ -207,11 +214,11 @@ class BlockOperator(FrameOperator):
         ----------
         batch
             Frames. With `halo`, they are whole. Without, variables that ranks write in blocks hold
-            the rows at hand alone; the others are whole.
+            the rows at hand alone, of which there may be none; the others are whole.
         start, stop
             The rows at hand, as positions on the first axis of the decomposed variables in the
-            whole frame. Where particles migrate between ranks, and there is no `halo`, the rows of
-            a block are not contiguous, and only their number ``stop - start`` means something.
+            whole frame. For an operator that is `unordered`, only their number ``stop - start``
+            means something.
         context
             As for `process`.
 
@@ -220,6 +227,41 @@ class BlockOperator(FrameOperator):
         parts
             Name to array whose first axis counts frames.
         """
+
+    def map_blocks(
+        self, frame: FrameBatch, blocks: Sequence[Block], context: Context
+    ) -> Mapping[str, npt.NDArray[Any]]:
+        """Return what some ranks' blocks of one frame contribute; by default, by `map_rows`.
+
+        Override it to spare the copy that joins several blocks, or to learn which rows they hold.
+
+        Parameters
+        ----------
+        frame
+            A batch of one frame, with the variables that ranks do not write in blocks.
+        blocks
+            Blocks, or parts of them, in the order of their ranks; their values are the decomposed
+            variables alone. `start` is the first row in the whole frame, unless there are `ids`
+            (only if the operator is `unordered`), which tell the rows one by one.
+        context
+            As for `process`.
+
+        Returns
+        -------
+        parts
+            As `map_rows` does, for one frame.
+        """
+        values = [block.values for block in blocks]
+        columns = {
+            name: values[0][name][None]
+            if len(values) == 1
+            else np.concatenate([v[name] for v in values])[None]
+            for name in values[0]
+        }
+        # Blocks without ids follow each other, but one without rows may claim to be anywhere.
+        start = min((block.start for block in blocks if block.count), default=0)
+        rows = sum(block.count for block in blocks)
+        return self.map_rows(frame.with_columns(columns), start, start + rows, context)
 
     @abstractmethod
     def combine(

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from analytics.features.inputs import box_of, coordinates_of, output_name
 from bridge.errors import ConfigError, SchemaError
-from bridge.frames import FrameBatch
+from bridge.frames import Block, FrameBatch
 from bridge.pipeline import BlockOperator, Context
 
 __all__ = ["DensityMap", "count_positions"]
@@ -69,8 +69,9 @@ class DensityMap(BlockOperator):
     """Add the number, or number density, of particles in each cell of a grid over the box.
 
     The grid divides the box along its vectors, so that cells of a triclinic box are tilted, too;
-    positions are wrapped. Rows of large frames may be shared out among workers: counts are
-    integers, and come to the same in any order.
+    positions are wrapped. Rows of large frames may be shared out among workers, each of which reads
+    the blocks of its own ranks, in whatever order their particles are: counts are integers, and
+    come to the same in any order.
 
     Parameters
     ----------
@@ -93,6 +94,8 @@ class DensityMap(BlockOperator):
     SchemaError
         On a batch without fitting columns, or with a coordinate that is not finite.
     """
+
+    unordered = True
 
     def __init__(
         self,
@@ -138,17 +141,39 @@ class DensityMap(BlockOperator):
     ) -> Mapping[str, npt.NDArray[Any]]:
         """Count the particles at hand."""
         positions = coordinates_of(batch, self.variable, "DensityMap")
-        boxes = box_of(batch, self.box, "DensityMap")
-        assert boxes is not None
+        boxes = self._boxes(batch)
         counts = np.empty((len(batch), *self.bins), np.int64)
         for i in range(len(batch)):
-            try:
-                counts[i] = count_positions(positions[i], boxes[i], self.bins)
-            except SchemaError as error:
-                raise SchemaError(
-                    f"DensityMap at offset {batch.offsets[i]} of {batch.simulation!r}: {error}"
-                ) from error
+            counts[i] = self._count(positions[i], boxes[i], batch, i)
         return {self.output: counts}
+
+    def map_blocks(
+        self, frame: FrameBatch, blocks: Sequence[Block], context: Context
+    ) -> Mapping[str, npt.NDArray[Any]]:
+        """Count the particles at hand, block by block, as their ranks wrote them."""
+        box = self._boxes(frame)[0]
+        counts = np.zeros(self.bins, np.int64)
+        for block in blocks:
+            found = {name: value[None] for name, value in block.values.items()}
+            batch = frame.with_columns(found)
+            positions = coordinates_of(batch, self.variable, "DensityMap")
+            counts += self._count(positions[0], box, frame, 0)
+        return {self.output: counts[None]}
+
+    def _boxes(self, batch: FrameBatch) -> Array:
+        boxes = box_of(batch, self.box, "DensityMap")
+        assert boxes is not None
+        return boxes
+
+    def _count(
+        self, positions: npt.NDArray[Any], box: Array, batch: FrameBatch, row: int
+    ) -> npt.NDArray[np.int64]:
+        try:
+            return count_positions(positions, box, self.bins)
+        except SchemaError as error:
+            raise SchemaError(
+                f"DensityMap at offset {batch.offsets[row]} of {batch.simulation!r}: {error}"
+            ) from error
 
     def combine(
         self, parts: Sequence[Mapping[str, npt.NDArray[Any]]], batch: FrameBatch
@@ -159,7 +184,5 @@ class DensityMap(BlockOperator):
             counts += part[self.output]
         if self.quantity == "counts":
             return batch.with_columns({self.output: counts})
-        boxes = box_of(batch, self.box, "DensityMap")
-        assert boxes is not None
-        volumes = np.abs(np.linalg.det(boxes)) / math.prod(self.bins)
+        volumes = np.abs(np.linalg.det(self._boxes(batch))) / math.prod(self.bins)
         return batch.with_columns({self.output: counts / volumes[:, None, None, None]})

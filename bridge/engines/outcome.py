@@ -12,7 +12,7 @@ from bridge.errors import PipelineError
 from bridge.frames import FrameBatch
 from bridge.pipeline import Context, Pipeline
 
-__all__ = ["Numbered", "Outcome", "number_commands", "select_results"]
+__all__ = ["Numbered", "Outcome", "number_commands", "select_inputs", "select_results"]
 
 
 class Numbered(msgspec.Struct, frozen=True):
@@ -110,6 +110,38 @@ def number_commands(context: Context, last: int) -> list[Numbered]:
         seen[offset] = n + 1
         out.append(Numbered(offset, msgspec.structs.replace(command, id=f"{head}{offset}#{n}")))
     return out
+
+
+def select_inputs(pipeline: Pipeline, batch: FrameBatch) -> FrameBatch:
+    """Return the columns that a pipeline reads.
+
+    Parameters
+    ----------
+    pipeline
+        Its `inputs`; all columns where it names none.
+    batch
+        As it came from the stream.
+
+    Raises
+    ------
+    PipelineError
+        If the stream lacks one; the message names the nearest column.
+    """
+    if not pipeline.inputs:
+        return batch
+    for name in pipeline.inputs:
+        if name not in batch.columns:
+            near = difflib.get_close_matches(name, list(batch.columns), 1)
+            hint = (
+                f"Did you mean {near[0]!r}?"
+                if near
+                else f"It has: {', '.join(batch.columns) or 'none'}."
+            )
+            raise PipelineError(
+                f"Pipeline {pipeline.name!r} needs the input {name!r}, which the stream of "
+                f"{batch.simulation!r} does not have. {hint}"
+            )
+    return batch.select(pipeline.inputs)
 
 
 def select_results(pipeline: Pipeline, batch: FrameBatch, variables: Sequence[str]) -> FrameBatch:

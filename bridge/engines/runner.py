@@ -7,7 +7,6 @@ and hands the batch of one to the next.
 
 from __future__ import annotations
 
-import difflib
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,7 +15,7 @@ import numpy as np
 
 from bridge.codec import decode_state, encode_state
 from bridge.commands import Event
-from bridge.engines.outcome import Outcome, number_commands, select_results
+from bridge.engines.outcome import Outcome, number_commands, select_inputs, select_results
 from bridge.engines.protocol import OnError
 from bridge.engines.screen import quarantine_event, screen
 from bridge.errors import HeadraceError, OperatorFailed, PipelineError, SchemaError
@@ -131,7 +130,7 @@ class Runner:
         outcome = Outcome(batch.simulation, first, stop)
         current: FrameBatch | None = batch
         if "frame" in self.scopes and len(batch.offsets):
-            current = batch = self._select(batch)
+            current = batch = select_inputs(self.pipeline, batch)
             current = self._screen(current, current.columns, outcome, "", "the input")
         for name, operator in self._chain(batch.simulation):
             if current is None or not len(current.offsets):
@@ -145,24 +144,6 @@ class Runner:
             if self.final:
                 outcome.results = select_results(self.pipeline, current, outcome.variables)
         return outcome
-
-    def _select(self, batch: FrameBatch) -> FrameBatch:
-        inputs = self.pipeline.inputs
-        if not inputs:
-            return batch
-        for name in inputs:
-            if name not in batch.columns:
-                near = difflib.get_close_matches(name, list(batch.columns), 1)
-                hint = (
-                    f"Did you mean {near[0]!r}?"
-                    if near
-                    else f"It has: {', '.join(batch.columns) or 'none'}."
-                )
-                raise PipelineError(
-                    f"Pipeline {self.pipeline.name!r} needs the input {name!r}, which the stream "
-                    f"of {batch.simulation!r} does not have. {hint}"
-                )
-        return batch.select(inputs)
 
     def _screen(
         self,

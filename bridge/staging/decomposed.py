@@ -67,6 +67,11 @@ class DecomposedFrame:
         return self.head.first
 
     @property
+    def ranks(self) -> int:
+        """How many ranks write a block of each frame."""
+        return self._schema.n_ranks
+
+    @property
     def nbytes(self) -> int:
         """Bytes that were read."""
         return self.head.nbytes + sum(

@@ -35,6 +35,7 @@ from bridge.pipeline import Pipeline
 from bridge.staging import Stager, StagerClient
 from bridge.testing.sources import END, ScriptedSource, make_frames
 from tests.bridge.engines.pipelines import EachTenth, Norm, Place, Running
+from tests.bridge.engines.ranks import play_ranks
 from tests.bridge.engines.test_stages import Host
 from tests.conformance.engines.side_by_side import side_by_side
 from tests.conformance.operator_cases import ALL, Case
@@ -263,10 +264,19 @@ def boxed() -> Streams:
     }
 
 
-@pytest.mark.parametrize("first", ["density", "rdf"])
+@pytest.mark.parametrize(
+    ("first", "ranks"), [("density", 1), ("density", 3), ("rdf", 1), ("rdf", 3)]
+)
 @pytest.mark.parametrize("engine", ENGINES)
-def test_rows_shared_out(engine: str, first: str, stager: Stager, reader: StagerClient) -> None:
-    record(stager.address, boxed())
+def test_rows_shared_out(
+    engine: str, first: str, ranks: int, stager: Stager, reader: StagerClient
+) -> None:
+    if ranks == 1:
+        record(stager.address, boxed())
+    else:
+        for frames in boxed().values():
+            # Particles change their ranks with each step.
+            play_ranks(stager.address, frames, ranks, decomposed=("positions",), migrating=True)
     maker = {
         "density": lambda: DensityMap(bins=4, quantity="density"),
         "rdf": lambda: RadialDistribution(cutoff=1.5, bins=20),
