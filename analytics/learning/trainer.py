@@ -1,0 +1,219 @@
+"""Updates of a network from a buffer, deterministic and to be gone on with after a restart."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from analytics.learning.buffers import Buffer
+from analytics.learning.model import StreamModel
+from analytics.learning.schedule import Schedule, check_choice
+from analytics.learning.tensors import (
+    restore_model,
+    restore_optimiser,
+    save_model,
+    save_optimiser,
+)
+from bridge.errors import ConfigError
+
+__all__ = ["Reduce", "Trainer", "Update"]
+
+Array = npt.NDArray[Any]
+
+Reduce = Callable[[list[torch.nn.Parameter], float], float]
+"""Averages gradients over workers, in place, and a loss; returns the loss over all of them."""
+
+_OPTIMISERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """What one update did.
+
+    Attributes
+    ----------
+    loss
+        Of the batch, before the update.
+    parts
+        The loss's parts by name.
+    norm
+        Norm of the gradient, before it was clipped.
+    rate
+        The learning rate.
+    done
+        False where loss or gradient was not finite: the parameters are as they were.
+    """
+
+    loss: float
+    parts: dict[str, float]
+    norm: float
+    rate: float
+    done: bool
+
+
+class Trainer:
+    """Trains one model from one buffer.
+
+    The same samples and calls give the same parameters to the bit, on the same machine with the
+    same number of threads; also where the trainer was saved and restored in between. One thread at
+    a time may use it.
+
+    Parameters
+    ----------
+    model
+        What learns; moved to `device`.
+    buffer
+        Where batches come from: frames, or pairs of frames for a model that is `lagged`.
+    optimiser
+        ``adam`` (Kingma and Ba, 2015, arXiv 1412.6980) or ``adamw`` (Loshchilov and Hutter, 2019,
+        arXiv 1711.05101).
+    schedule
+        Learning rate of each update.
+    batch_size
+        Samples in an update.
+    weight_decay
+        See the optimiser.
+    clip
+        Norm to which a larger gradient is cut; 0 for no limit.
+    seed
+        Of what is random in the loss.
+    device
+        Where to compute.
+    reduce
+        Called with the parameters and the loss once the gradients are there, where several workers
+        train together.
+
+    Attributes
+    ----------
+    updates
+        Updates done, those that were skipped not among them.
+    skipped
+        Updates whose loss or gradient was not finite.
+    """
+
+    def __init__(
+        self,
+        model: StreamModel,
+        buffer: Buffer,
+        *,
+        optimiser: str = "adam",
+        schedule: Schedule | None = None,
+        batch_size: int = 64,
+        weight_decay: float = 0.0,
+        clip: float = 1.0,
+        seed: int = 0,
+        device: torch.device | str = "cpu",
+        reduce: Reduce | None = None,
+    ) -> None:
+        check_choice(optimiser, _OPTIMISERS, "The parameter 'optimiser'")
+        if batch_size < 1 or weight_decay < 0.0 or clip < 0.0:
+            raise ConfigError(
+                "Of a trainer, 'batch_size' must be at least 1, and 'weight_decay' and 'clip' must "
+                f"not be negative; they are {batch_size}, {weight_decay} and {clip}."
+            )
+        self.device = torch.device(device)
+        self.model = model.to(self.device)
+        self.buffer = buffer
+        self.schedule = schedule or Schedule(1e-3)
+        self.batch_size = batch_size
+        self.clip = clip
+        self.reduce = reduce
+        self.updates = self.skipped = 0
+        self._parameters = [p for p in model.parameters() if p.requires_grad]
+        self._optimiser: torch.optim.Optimizer = _OPTIMISERS[optimiser](
+            self._parameters, lr=self.schedule.rate, weight_decay=weight_decay
+        )
+        self._generator = torch.Generator(self.device).manual_seed(seed)
+        # The rate begins anew after drift; moments of the optimiser go on.
+        self._rate_from = 0
+
+    @property
+    def ready(self) -> bool:
+        """Whether the buffer has enough for an update."""
+        return self.buffer.can_sample(self.batch_size)
+
+    def update(self) -> Update:
+        """Draw a batch, and learn from it.
+
+        Raises
+        ------
+        PipelineError
+            If there are not enough samples; see `ready`.
+        """
+        arrays = self.buffer.sample(self.batch_size)
+        return self.learn(*(torch.from_numpy(a).to(self.device) for a in arrays))
+
+    def learn(self, x: Tensor, y: Tensor | None = None) -> Update:
+        """Learn from a batch, shape (n, *input_shape) each."""
+        model, optimiser = self.model, self._optimiser
+        model.train()
+        optimiser.zero_grad(set_to_none=True)
+        # Layers that keep account of what they see, such as batch normalisation, would keep what is
+        # not finite for good.
+        kept = [(buffer, buffer.clone()) for buffer in model.buffers()]
+        loss, parts = model.loss(x, y, generator=self._generator)
+        loss.backward()  # type: ignore[no-untyped-call]
+        value = float(loss.detach())
+        if self.reduce is not None:
+            value = self.reduce(self._parameters, value)
+        limit = self.clip or math.inf
+        norm = float(torch.nn.utils.clip_grad_norm_(self._parameters, limit))
+        rate = self.schedule(self.updates - self._rate_from)
+        done = math.isfinite(value) and math.isfinite(norm)
+        if done:
+            for group in optimiser.param_groups:
+                group["lr"] = rate
+            optimiser.step()
+            self.updates += 1
+        else:
+            self.skipped += 1
+            for buffer, before in kept:
+                buffer.copy_(before)
+        model.eval()
+        named = {name: float(part.detach()) for name, part in parts.items()}
+        return Update(value, named, norm, rate, done)
+
+    def restart_schedule(self) -> None:
+        """Begin the schedule anew, warm-up and all, with the next update."""
+        self._rate_from = self.updates
+
+    # ------------------------------------------------------------------- state
+
+    def save(self) -> dict[str, Any]:
+        """Return all that decides what is learned from now on, as arrays and plain data."""
+        state: dict[str, Any] = {
+            "updates": self.updates,
+            "skipped": self.skipped,
+            "rate_from": self._rate_from,
+            "noise": np.array(self._generator.get_state().numpy()),
+        }
+        state |= {f"model {k}": v for k, v in save_model(self.model).items()}
+        state |= {f"optimiser {k}": v for k, v in save_optimiser(self._optimiser).items()}
+        return state | {f"buffer {k}": v for k, v in self.buffer.save().items()}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Take up what `save` returned, in a trainer with the same parameters.
+
+        Raises
+        ------
+        PipelineError
+            If it belongs to another model or buffer.
+        """
+
+        def part(name: str) -> dict[str, Any]:
+            head = f"{name} "
+            return {k.removeprefix(head): v for k, v in state.items() if k.startswith(head)}
+
+        restore_model(self.model, part("model"))
+        restore_optimiser(self._optimiser, part("optimiser"))
+        self.buffer.restore(part("buffer"))
+        self._generator.set_state(torch.from_numpy(np.array(state["noise"], np.uint8)))
+        self.updates, self.skipped = int(state["updates"]), int(state["skipped"])
+        self._rate_from = int(state["rate_from"])
