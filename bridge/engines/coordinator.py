@@ -472,8 +472,7 @@ class Coordinator:
     # ------------------------------------------------------------- what is due
 
     def _look_after(self) -> None:
-        while self._client.absences:
-            self._tell_away(self._client.absences.popleft())
+        self._publisher.tell_absences()
         now = time.monotonic()
         if now < self._next_status:
             return
@@ -490,17 +489,6 @@ class Coordinator:
                 f"No frame came for {quiet:.0f} s, and {whom}. Look at the simulations, or raise "
                 "the engine's 'idle_timeout'."
             )
-
-    def _tell_away(self, seconds: float) -> None:
-        self._publisher.tell(
-            Event(
-                "stager_away",
-                f"The stager at {self._raw.address} was started anew; it was away for "
-                f"{seconds:.1f} s.",
-                level="warning",
-                data={"downtime": round(seconds, 3)},
-            )
-        )
 
     def _status(self) -> None:
         self._next_status = time.monotonic() + self.job.options.status_every

@@ -212,6 +212,7 @@ class LocalEngine:
 
     def _look_after(self) -> None:
         """Do what is due beside the frames."""
+        self._publisher.tell_absences()
         if self._saver is not None:
             self._save(self._saver)
         self._status()

@@ -49,6 +49,11 @@ class PatientClient:
         self._timeout = timeout
         self._given_up = given_up
 
+    @property
+    def address(self) -> str:
+        """Where the stager is."""
+        return self._client.address
+
     def fetch(
         self,
         positions: Mapping[str, int],

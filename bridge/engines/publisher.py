@@ -194,6 +194,20 @@ class Publisher:
         self._client.append("events", [_encode(stamped)])
         self.events += 1
 
+    def tell_absences(self) -> None:
+        """Tell of each time that a stager was started anew since the last call."""
+        while self._client.absences:
+            seconds = self._client.absences.popleft()
+            self.tell(
+                Event(
+                    "stager_away",
+                    f"The stager at {self._client.address} was started anew; it was away for "
+                    f"{seconds:.1f} s.",
+                    level="warning",
+                    data={"downtime": round(seconds, 3)},
+                )
+            )
+
     # -------------------------------------------------------------- decisions
 
     def _decide(self, outcome: Outcome, writer: str, *, target: bool = False) -> list[Command]:

@@ -7,6 +7,8 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -31,6 +33,7 @@ from tests.bridge.engines.common import (
     play,
     read_events,
 )
+from tests.bridge.engines.mortal import MortalStager
 from tests.bridge.engines.pipelines import EachTenth, make_pipeline
 
 
@@ -159,6 +162,7 @@ import sys
 from pathlib import Path
 from bridge.engines import LocalEngine, LocalOptions
 from bridge.staging import StagerClient
+from tests.bridge.engines.mortal import MortalStager
 from tests.bridge.engines.pipelines import EachTenth, make_pipeline
 
 address, checkpoint = sys.argv[1:]
@@ -267,3 +271,34 @@ def test_a_stager_that_lost_its_frames_is_told_of(tmp_path: Path) -> None:
         play(stager.address, make_streams(2))
         with pytest.raises(StagingError, match="the stager was started anew without"):
             finish(stager.address, checkpoint)
+
+
+def test_a_stager_that_was_away_is_told_of(tmp_path: Path) -> None:
+    frames = make_streams(100, ["a"])["a"]
+    mortal = MortalStager(tmp_path / "topics")
+    try:
+        script = [frames.take(slice(0, 60)), PAUSE, frames.take(slice(60, 100)), END]
+        with (
+            ScriptedSource("a", script, address=mortal.address, time_limit=100.0) as source,
+            StagerClient(mortal.address, timeout=2.0) as client,
+        ):
+            source.wait_until_paused()
+            engine = LocalEngine(make_pipeline(), client, checkpoint=tmp_path / "checkpoint")
+            running = threading.Thread(target=engine.run)
+            running.start()
+            deadline = time.monotonic() + 60.0
+            while engine.position("a") < 60:
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+            mortal.kill()
+            mortal.start()
+            source.resume()
+            running.join(60.0)
+            assert not running.is_alive()
+        with StagerClient(mortal.address) as reader:
+            assert check_results(reader, {"a": frames}) == 100
+            (away,) = read_events(reader, "stager_away")
+            assert away.data["downtime"] > 0
+            assert mortal.address in away.message
+    finally:
+        mortal.kill()
