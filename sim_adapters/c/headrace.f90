@@ -30,7 +30,7 @@ module headrace
     HR_ERROR_SCHEMA = -3, HR_ERROR_ORDER = -4, HR_ERROR_FULL = -5, HR_ERROR_CONFIG = -6, &
     HR_ERROR_NOBODY = -7, HR_ERROR_LOST = -8, HR_ERROR_STALE = -9, HR_ERROR_PROTOCOL = -10, &
     HR_ERROR_VERSION = -11, HR_ERROR_STORAGE = -12, HR_ERROR_STAGER = -13, &
-    HR_ERROR_COMMAND = -14, HR_ERROR_MEMORY = -15
+    HR_ERROR_COMMAND = -14, HR_ERROR_MEMORY = -15, HR_ERROR_KEYS = -16
   character(*), parameter, public :: HR_FLOAT32 = '<f4', HR_FLOAT64 = '<f8', HR_INT32 = '<i4', &
     HR_INT64 = '<i8', HR_COMPLEX64 = '<c8', HR_COMPLEX128 = '<c16'
   public :: hr_message, hr_resumed, hr_statistics, int32, int64, real32, real64

@@ -69,7 +69,8 @@ enum {
     HR_ERROR_STORAGE = -12, /* the stager has no room */
     HR_ERROR_STAGER = -13,  /* the stager refused, for another reason */
     HR_ERROR_COMMAND = -14, /* a command does not carry what is asked for */
-    HR_ERROR_MEMORY = -15   /* there is no memory, or no thread or socket */
+    HR_ERROR_MEMORY = -15,  /* there is no memory, or no thread or socket */
+    HR_ERROR_KEYS = -16     /* the stager is there and refuses the key, or wants one, or has none */
 };
 
 /* A sentence about a code; never NULL. */
@@ -91,7 +92,8 @@ int hr_new(hr_stream **stream, const char *simulation);
  *
  *   stager         address, or several with commas; default: HEADRACE_STAGER
  *   run_directory  folder in which the stager announces itself (stager.json)
- *   keys           folder with client.key and stager.pub, for an encrypted connection
+ *   keys           folder with client.key and stager.pub, for an encrypted connection;
+ *                  default: HEADRACE_KEYS
  *   rank, ranks    which of how many processes writes blocks of every frame; default 0 of 1
  *   when_full      "block", "drop_oldest", "drop_newest" or "latest"; default "block"
  *   capacity       bytes that the stream may hold; default 256 MiB

@@ -60,6 +60,7 @@ const char *hr_error_string(int code)
     case HR_ERROR_STAGER: return "The stager refused a request.";
     case HR_ERROR_COMMAND: return "The command does not carry what was asked for.";
     case HR_ERROR_MEMORY: return "There is no memory, or no thread or socket.";
+    case HR_ERROR_KEYS: return "The stager and this program do not agree on keys.";
     default: return "This is no code of Headrace.";
     }
 }
@@ -76,6 +77,7 @@ int hr_code_of(const char *name, size_t length)
         {"VersionMismatch", HR_ERROR_VERSION}, {"StorageFull", HR_ERROR_STORAGE},
         {"StreamFull", HR_ERROR_FULL},        {"ConfigError", HR_ERROR_CONFIG},
         {"NobodyListening", HR_ERROR_NOBODY}, {"ConnectionLost", HR_ERROR_LOST},
+        {"AuthenticationFailed", HR_ERROR_KEYS},
     };
     for (size_t i = 0; i < sizeof known / sizeof *known; i++)
         if (strlen(known[i].name) == length && memcmp(known[i].name, name, length) == 0)

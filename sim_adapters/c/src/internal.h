@@ -314,8 +314,13 @@ typedef struct hr_message {
     size_t n, room;
 } hr_message;
 
+/* What became of the handshake: see bridge/transports/handshake.py. */
+typedef enum { HR_SHAKE_OPEN, HR_SHAKE_REFUSED, HR_SHAKE_MISMATCH, HR_SHAKE_BROKEN } hr_shake;
+
 typedef struct hr_session {
-    void *context, *socket;
+    void *context, *socket, *monitor; /* of the handshakes; NULL where libzmq tells nothing */
+    hr_shake shake;
+    int broken_off; /* handshakes one after the other that the peer broke off */
     int wake[2];
     char *address, *name;
     hr_keys keys;
@@ -338,6 +343,13 @@ int hr_session_send_parts(hr_session *session, hr_buffer *head, void *parts, siz
 /* 1: a message came; 0: none until the time limit, or woken; < 0: error */
 int hr_session_receive(hr_session *session, hr_message *message, double timeout);
 void hr_session_wake(hr_session *session);
+
+/* -------------------------------------------------------------------------- handshake.c */
+
+void hr_handshake_watch(hr_session *session);  /* before the socket connects */
+void hr_handshake_look(hr_session *session);   /* reads what happened; never waits */
+int hr_handshake_fail(const hr_session *session); /* HR_OK if nothing speaks against it */
+void hr_handshake_close(hr_session *session);
 hr_span hr_message_part(const hr_message *message, size_t i);
 void hr_message_free(hr_message *message);
 

@@ -81,6 +81,7 @@ static int connect_to(hr_session *s)
             zmq_setsockopt(s->socket, ZMQ_CURVE_SECRETKEY, s->keys.own_secret, 41) != 0)
             return hr_fail(HR_ERROR_CONFIG, "The keys were not taken: %s.", zmq_strerror(errno));
     }
+    hr_handshake_watch(s);
     if (zmq_connect(s->socket, s->address) != 0)
         return hr_fail(HR_ERROR_CONFIG, "Cannot connect to %.300s: %s.", s->address,
                        zmq_strerror(errno));
@@ -117,6 +118,7 @@ void hr_session_close(hr_session *s)
         if (!bye.failed)
             zmq_send(s->socket, bye.data, bye.size, ZMQ_DONTWAIT);
         hr_buffer_free(&bye);
+        hr_handshake_close(s);
         zmq_close(s->socket);
     }
     if (s->context != NULL)
@@ -197,6 +199,7 @@ int hr_session_receive(hr_session *s, hr_message *message, double timeout)
     zmq_poll(items, 2, (long)(timeout < 3600.0 ? ceil(timeout * 1000.0) : 3600000.0));
     while (read(s->wake[0], bin, sizeof bin) == sizeof bin)
         continue;
+    hr_handshake_look(s);
     return receive_now(s, message);
 }
 
@@ -214,6 +217,8 @@ static int wait_for(hr_session *s, uint64_t number, double until, hr_message *me
         int code = hr_session_receive(s, message, left < 0.2 ? left : 0.2);
         if (code < 0)
             return code;
+        if (code == 0 && hr_handshake_fail(s) < 0)
+            return HR_ERROR_KEYS;
         if (code == 0)
             continue;
         hr_span head = hr_message_part(message, 0);
@@ -235,9 +240,8 @@ static int refused(const hr_reply *reply)
 static int nobody(const hr_session *s)
 {
     return hr_fail(HR_ERROR_NOBODY,
-                   "Waited %g s for a stager at %.300s; nobody answered%s. Start one with "
-                   "'headrace stage', or check the address.", s->timeout, s->address,
-                   s->keys.given ? ", or the key is not allowed there" : "");
+                   "Waited %g s for a stager at %.300s; nobody answered. Start one with "
+                   "'headrace stage', or check the address.", s->timeout, s->address);
 }
 
 int hr_session_hello(hr_session *s, bool first)
@@ -247,6 +251,14 @@ int hr_session_hello(hr_session *s, bool first)
     uint64_t number = ++s->number;
     double end = hr_monotonic() + s->timeout;
     int code = 0;
+    if (s->shake != HR_SHAKE_OPEN) {
+        /* libzmq gives a connection up for good when its handshake was refused. */
+        s->shake = HR_SHAKE_OPEN;
+        s->broken_off = 0;
+        zmq_disconnect(s->socket, s->address);
+        if (zmq_connect(s->socket, s->address) != 0)
+            return lost(s);
+    }
     while (code == 0) {
         hr_buffer hello = {0};
         hr_say_hello(&hello, number, s->name, "");

@@ -72,8 +72,9 @@ static int connect_session(hr_stream *s)
     s->session.timeout = s->timeout;
     s->session.stop = asked_to_stop;
     s->session.stop_argument = s;
-    if (s->keys != NULL && *s->keys) {
-        int code = hr_load_keys(&s->session.keys, s->keys);
+    const char *keys = s->keys != NULL && *s->keys ? s->keys : getenv("HEADRACE_KEYS");
+    if (keys != NULL && *keys) {
+        int code = hr_load_keys(&s->session.keys, keys);
         if (code < 0)
             return code;
     }

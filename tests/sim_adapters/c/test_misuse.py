@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -81,12 +83,34 @@ def test_a_stager_with_keys(tmp_path: Path, compile_c: Callable[[str], Path]) ->
     (allowed / "client.pub").write_bytes((keys / "client.pub").read_bytes())
     with Stager(keys=KeyPair.load(keys / "stager.key"), allowed=allowed) as stager:
         stager.start()
-        words = [str(compile_c("sim")), "w", f"stager={stager.address}", "timeout=1"]
-        good = subprocess.run([*words, f"keys={keys}"], capture_output=True, text=True, timeout=60)
-        assert (good.returncode, good.stderr) == (0, "")
-        assert "frames=10 acknowledged=10" in good.stdout
-        bad = subprocess.run(words, capture_output=True, text=True, timeout=60)
-        assert bad.stderr.startswith("open: -7 Waited 1 s for a stager")
+        words = [str(compile_c("sim")), "w", f"stager={stager.address}", "timeout=30"]
+
+        def run(*more: str, **environment: str) -> subprocess.CompletedProcess[str]:
+            return subprocess.run(
+                [*words, *more], capture_output=True, text=True, timeout=60,
+                env={**os.environ, **environment},
+            )  # fmt: skip
+
+        for good in (run(f"keys={keys}"), run(HEADRACE_KEYS=str(keys))):
+            assert (good.returncode, good.stderr) == (0, "")
+            assert "acknowledged=10" in good.stdout
+        # Whoever is refused is told so, at once: it is not as if nobody were there.
+        assert run().stderr.startswith("open: -16 The stager at tcp://")
+        assert "wants keys" in run().stderr
+        stranger = tmp_path / "stranger"
+        write_keys(stranger, "client")
+        shutil.copy(keys / "stager.pub", stranger)
+        told = run(f"keys={stranger}").stderr
+        assert told.startswith("open: -16 ")
+        assert "does not let in the public key" in told
+        shutil.copy(stranger / "client.pub", stranger / "stager.pub")
+        assert "its public key is probably not" in run(f"keys={stranger}").stderr
         (keys / "client.key").chmod(0o644)
-        loose = subprocess.run([*words, f"keys={keys}"], capture_output=True, text=True, timeout=60)
-        assert "can be read by others" in loose.stderr
+        assert "can be read by others" in run(f"keys={keys}").stderr
+    with Stager() as stager:
+        stager.start()
+        words[2] = f"stager={stager.address}"
+        (keys / "client.key").chmod(0o600)
+        told = run(f"keys={keys}").stderr
+        assert told.startswith("open: -16 ")
+        assert "has no keys" in told
