@@ -37,6 +37,7 @@ VERBS: dict[str, str] = {
     "ingest": "read ADIOS2 streams and files into a stager",
     "archive": "write a stream or results into an ADIOS2 file, and go on with it",
     "publish": "send a stream on over ADIOS2, for readers that know it",
+    "serve-model": "let a model answer running simulations",
     "keys": "make key files for encrypted connections",
     "doctor": "say what is installed, what is missing, and how to get it",
 }
