@@ -36,16 +36,39 @@ MAX_WAIT = 60.0
 SILENT_AFTER = 10.0
 """Seconds without a word after which a producer is told of as silent."""
 
+ACK_AFTER = 0.25
+"""Seconds after which commits that want no answer of their own are acknowledged together."""
+
+ACK_EACH = 16
+"""Commits of one producer that are acknowledged together at the latest."""
+
+PUT_OFF = 64
+"""Commits that are looked at together at the latest, where nobody waits for frames. One by one
+they cost ten times as much, since a simulation that keeps all cores busy has taken the caches."""
+
 STUCK_AFTER = 10.0
 """Seconds after which a step that waits for blocks of other ranks is told of."""
 
 Send = Callable[[bytes, list[Any]], bool]
 
+_QUIET = m.quiet_commit()
+
 
 class _Writer:
     """A producer's connection: which rank of which stream, and what of it waits."""
 
-    __slots__ = ("incarnation", "leases", "log", "peer", "queue", "rank", "seen", "silent")
+    __slots__ = (
+        "incarnation",
+        "leases",
+        "log",
+        "owed",
+        "owed_since",
+        "peer",
+        "queue",
+        "rank",
+        "seen",
+        "silent",
+    )
 
     def __init__(self, peer: bytes, log: FrameLog, incarnation: int, rank: int) -> None:
         self.peer = peer
@@ -56,6 +79,9 @@ class _Writer:
         self.queue: deque[tuple[m.Commit, Sequence[memoryview]]] = deque()
         self.seen = 0.0
         self.silent = False
+        # Commits that were stored and are not acknowledged yet.
+        self.owed = 0
+        self.owed_since = 0.0
 
 
 class StagerCore:
@@ -82,6 +108,11 @@ class StagerCore:
         self._send = send
         self._probe = probe
         self._writers: dict[tuple[bytes, str], _Writer] = {}
+        # Writers whose commits are acknowledged later, the one that waits longest first.
+        self._owing: dict[_Writer, None] = {}
+        # Commits that nobody waits for, and since when.
+        self._put_off: list[tuple[bytes, Sequence[memoryview]]] = []
+        self._put_off_since = 0.0
         self._readers = Readers(catalogue, self._answer)
         self._known: set[bytes] = set()
         self._outbox: list[tuple[bytes, list[Any]]] = []
@@ -106,6 +137,28 @@ class StagerCore:
 
     def handle(self, peer: bytes, parts: Sequence[memoryview], now: float) -> None:
         """Carry out one message of a peer; errors are answered, never raised."""
+        if (
+            len(parts) == 1
+            and parts[0][: len(_QUIET)] == _QUIET
+            and not self._readers.wait_for_frames()
+        ):
+            if not self._put_off:
+                self._put_off_since = now
+            self._put_off.append((peer, parts))
+            if len(self._put_off) >= PUT_OFF:
+                self.catch_up(now)
+            return
+        if self._put_off:
+            self.catch_up(now)
+        self._handle(peer, parts, now)
+
+    def catch_up(self, now: float) -> None:
+        """Carry out what was put off: commits that wanted no answer when nobody read frames."""
+        put_off, self._put_off = self._put_off, []
+        for peer, parts in put_off:
+            self._handle(peer, parts, now)
+
+    def _handle(self, peer: bytes, parts: Sequence[memoryview], now: float) -> None:
         number = 0
         try:
             request = m.decode_request(parts[0])
@@ -139,7 +192,14 @@ class StagerCore:
         if now >= self._next_watch:
             self._next_watch = now + 1.0
             self._watch(now)
-        self.deadline = min(self._readers.deadline, self._next_watch)
+        if self._put_off and now - self._put_off_since >= ACK_AFTER:
+            self.catch_up(now)
+            for writer in list(self._owing):
+                self._acknowledge(writer)
+            self._readers.wake(now)
+        for writer in [w for w in self._owing if now - w.owed_since >= ACK_AFTER]:
+            self._acknowledge(writer)
+        self._set_deadline()
         self._finish()
 
     def settle(self, now: float) -> None:
@@ -148,8 +208,15 @@ class StagerCore:
             if writer.leases or writer.queue:
                 self._resume(writer, now)
         self._readers.wake(now)
-        self.deadline = min(self._readers.deadline, self._next_watch)
+        self._set_deadline()
         self._finish()
+
+    def _set_deadline(self) -> None:
+        self.deadline = min(self._readers.deadline, self._next_watch)
+        if self._owing:
+            self.deadline = min(self.deadline, next(iter(self._owing)).owed_since + ACK_AFTER)
+        if self._put_off:
+            self.deadline = min(self.deadline, self._put_off_since + ACK_AFTER)
 
     def _answer(self, peer: bytes, reply: m.Reply, buffers: Sequence[Any] = ()) -> bool:
         self._outbox.append((peer, [m.encode(reply), *buffers]))
@@ -184,10 +251,13 @@ class StagerCore:
                 now,
             )
         for key in [k for k, w in self._writers.items() if w.log is topic and self._gone(w)]:
-            del self._writers[key]
+            self._owing.pop(self._writers.pop(key), None)
         writer = _Writer(peer, topic, topic.incarnation, request.rank)
         writer.seen = now
-        self._writers[peer, f"{request.simulation}/{request.rank}"] = writer
+        key = peer, f"{request.simulation}/{request.rank}"
+        if key in self._writers:
+            self._owing.pop(self._writers[key], None)
+        self._writers[key] = writer
         self._answer(
             peer,
             m.Opened(
@@ -226,8 +296,30 @@ class StagerCore:
             self._resume(writer, now)
             return
         sequence = writer.log.commit(request)
-        self._answer(peer, m.Ack(request.request, sequence, writer.log.end))
         self._readers.touched(writer.log.name)
+        if request.request:
+            self._answer(peer, m.Ack(request.request, sequence, writer.log.end))
+            return
+        if not writer.owed:
+            writer.owed_since = now
+            self._owing[writer] = None
+        writer.owed += 1
+        if writer.owed >= ACK_EACH:
+            self._acknowledge(writer)
+
+    def _acknowledge(self, writer: _Writer) -> None:
+        """Acknowledge the commits of a writer that want no answer of their own."""
+        writer.owed = 0
+        del self._owing[writer]
+        if not self._gone(writer):
+            mine = writer.log.rank(writer.incarnation, writer.rank)
+            self._answer(writer.peer, m.Ack(0, mine.sequence, writer.log.end))
+
+    def _acknowledge_all(self, log: FrameLog) -> None:
+        # A producer sends from its segments what is not acknowledged when a stager is started
+        # anew: it must know what is stored before a segment may be used again.
+        for writer in [w for w in self._owing if w.log is log]:
+            self._acknowledge(writer)
 
     def _fetch(self, peer: bytes, request: m.Fetch, _: Sequence[memoryview], now: float) -> None:
         if request.group:
@@ -281,6 +373,8 @@ class StagerCore:
         for (owner, _name), writer in self._writers.items():
             if owner == peer:
                 writer.seen = now
+                if writer.owed:
+                    self._acknowledge(writer)
         self._answer(peer, m.Done(request.request))
 
     def _bye(self, peer: bytes, request: m.Bye, _: Sequence[memoryview], now: float) -> None:
@@ -292,6 +386,7 @@ class StagerCore:
             mine = writer.log.rank(request.incarnation, request.rank)
             if request.dropped > mine.dropped:
                 writer.log.count_dropped(request.dropped - mine.dropped)
+            self._acknowledge_all(writer.log)
             writer.log.leave(request.rank, finished=request.finished)
             del self._writers[peer, f"{request.simulation}/{request.rank}"]
             if request.reason:
@@ -311,6 +406,7 @@ class StagerCore:
                 held = writer.log.grant(lease.size, writer.rank)
                 if held is None:
                     break
+                self._acknowledge_all(writer.log)
                 writer.leases.popleft()
                 segment = held.segment
                 reply = m.Leased(lease.request, segment.number, str(segment.path), segment.size)
@@ -342,6 +438,7 @@ class StagerCore:
         if self._gone(writer):
             topic.rank(request.incarnation, request.rank)
         placed, rest = place_inline(topic, request, payload)
+        self._acknowledge_all(topic)
         if placed is not None:
             topic.commit(placed)
             self._readers.touched(topic.name)

@@ -51,7 +51,12 @@ def segment_size(schema: StreamSchema, options: StreamOptions) -> int:
     if options.segment:
         return max(options.segment, row)
     base = (1 << 20) if row < (1 << 14) else (4 << 20) if row < (1 << 18) else (16 << 20)
-    return max(row, min(max(base, 4 * row), _largest(schema, options)))
+    size = max(row, min(max(base, 4 * row), _largest(schema, options)))
+    if schema.n_ranks == 1:
+        return size
+    # Room for whole blocks, with their padding: what is left over at the end is wasted.
+    block = row // schema.n_ranks + 64 * (4 + len(schema.variables))
+    return max(size, -(-size // block) * block)
 
 
 def _largest(schema: StreamSchema, options: StreamOptions) -> int:

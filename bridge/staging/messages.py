@@ -52,6 +52,7 @@ __all__ = [
     "decode_reply",
     "decode_request",
     "encode",
+    "quiet_commit",
 ]
 
 PROTOCOL_VERSION = 1
@@ -172,7 +173,8 @@ class Commit(_Request):
 
     `steps` and `times` and `epochs` are those of the last row of each part, and `first_steps` of
     the first. `stamp` is Unix time in seconds. `dropped` counts the frames that the producer
-    dropped by policy since it opened the stream.
+    dropped by policy since it opened the stream. Answered by `Ack`; if its number is 0 the answer
+    may wait until it can tell of several commits, or until the next `Ping`.
     """
 
     simulation: str
@@ -443,6 +445,11 @@ _replies: msgspec.msgpack.Decoder[Reply] = msgspec.msgpack.Decoder(Reply)
 def encode(message: Request | Reply) -> bytes:
     """Encode a message's first buffer."""
     return _HEAD + _encoder.encode(message)
+
+
+def quiet_commit() -> bytes:
+    """Return how each message begins that is a `Commit` with the number 0."""
+    return encode(Commit(0, "", 0, 0, [], [], [], [], 0.0))[: 4 + 1 + 1 + len("Commit") + 1]
 
 
 def decode_request(data: memoryview) -> Request:

@@ -189,9 +189,9 @@ class Producer:
             try:
                 value = values[name]
                 if value.dtype is not dtype or value.shape != shape:
-                    value = self._fit(name, dtype, shape, value)
+                    value = self._fit(name, dtype, shape, value, convert=False)
             except (KeyError, AttributeError):
-                value = self._fit(name, dtype, shape, values.get(name))
+                value = self._fit(name, dtype, shape, values.get(name), convert=False)
             arrays[name][row] = value
         if len(values) != len(self._variables):
             self._refuse_names(values)
@@ -371,7 +371,8 @@ class Producer:
             if self._rank and not variable.decomposed and name not in values:
                 fitted[name] = np.zeros((), variable.numpy_dtype)
             else:
-                fitted[name] = self._fit(name, variable.numpy_dtype, shape, values.get(name))
+                value = values.get(name)
+                fitted[name] = self._fit(name, variable.numpy_dtype, shape, value, convert=False)
         if set(values) - set(fitted):
             self._refuse_names(values)
         opened = self._next_chunk(timeout, lead=lead, ids=ids is not None, start=start)
@@ -389,14 +390,21 @@ class Producer:
         opened.stamp = self._io.now()
         opened.filled = 1
         if self._io.idle:
-            self._io.wake()
+            self._io.send_soon(opened.chunk.layout.nbytes)
         return True
 
     # ------------------------------------------------------------------ checks
 
     def _fit(
-        self, name: str, dtype: np.dtype[Any], shape: tuple[int, ...], value: Any
+        self,
+        name: str,
+        dtype: np.dtype[Any],
+        shape: tuple[int, ...],
+        value: Any,
+        *,
+        convert: bool = True,
     ) -> npt.NDArray[Any]:
+        """Check an array; without `convert` it is converted by whoever copies it."""
         if value is None:
             raise SchemaError(
                 f"The frame of {self.simulation!r} lacks the variable {name!r}, of shape {shape} "
@@ -414,7 +422,7 @@ class Producer:
                     f"Variable {name!r} of {self.simulation!r} has dtype {array.dtype}; the "
                     f"stream declares {dtype}, to which it cannot be converted safely."
                 )
-            return array.astype(dtype)
+            return array.astype(dtype) if convert else array
         return array
 
     def _refuse_step(self, step: int) -> None:

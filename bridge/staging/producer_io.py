@@ -43,6 +43,13 @@ COMMAND_WAIT = 30.0
 MAX_PARTS = 64
 """Parts in one commit."""
 
+SEND_AT_ONCE = 1 << 20
+"""Bytes up to which the simulation's thread sends what it put itself: to make their checksum and
+send it costs less than to wake the I/O thread, which has to do it on the same cores."""
+
+SELDOM = 0.002
+"""Seconds between puts from which on they are sent at once; closer ones may share a message."""
+
 _REMEMBERED = 4096  # answered commands, so that none is delivered to the simulation twice
 
 _ERRORS_THAT_LAST = ("StaleIncarnation", "SchemaError", "ProtocolError", "VersionMismatch")
@@ -51,8 +58,8 @@ _ERRORS_THAT_LAST = ("StaleIncarnation", "SchemaError", "ProtocolError", "Versio
 class ProducerIO:
     """Owns the connection of a producer; see `bridge.staging.producer.Producer`.
 
-    The simulation's thread calls `begin`, `take_room` and reads a few attributes; everything
-    else happens in the thread that this class runs.
+    The simulation's thread calls `begin`, `take_room` and `send_soon` and reads a few attributes;
+    everything else happens in the thread that this class runs.
     """
 
     def __init__(
@@ -94,6 +101,10 @@ class ProducerIO:
         self._answered: dict[str, None] = {}
         self._to_commit = -1
         self._problem: HeadraceError | None = None
+        # Held by the thread that sends, or takes in what came; not while one waits for messages.
+        self._at_work = threading.Lock()
+        self._hurry = self._ask = False  # somebody waits for acknowledgements
+        self._fault: HeadraceError | None = None
         self._session = Session(
             address, name=f"{simulation}/{rank}", keys=keys, timeout=timeout, mapped=mapped
         )
@@ -128,10 +139,24 @@ class ProducerIO:
         self.idle = False
         self._session.channel.wake()
 
+    def send_soon(self, nbytes: int) -> None:
+        """Send what was put, or have it sent: at once if it is little and the last was long ago."""
+        small = nbytes <= SEND_AT_ONCE and time.monotonic() - self._spoke > SELDOM
+        if not (small and self._at_work.acquire(blocking=False)):
+            self.wake()
+            return
+        try:
+            self._send_all()
+        except HeadraceError as error:
+            self._fault = error
+            self.wake()
+        finally:
+            self._at_work.release()
+
     def take_room(self, rows: int, lead: int, ids: bool) -> tuple[memoryview, int, int, int] | None:
         """Return buffer, position, segment and capacity for a chunk, or None if there is none."""
         found = self._room.take(rows, lead, ids, self._window.inline_bytes)
-        if found is None or self._room.wants_lease:
+        if found is None:
             self.wake()
         return found
 
@@ -199,9 +224,11 @@ class ProducerIO:
 
     def flush(self, timeout: float) -> None:
         """Wait until everything is stored."""
+        self._hurry = self._ask = True
         self.wake()
         with self._changed:
             done = self._changed.wait_for(lambda: self._stored() or self._broken(), timeout)
+        self._hurry = False
         if self.failure is not None:
             raise self.failure
         if not done:
@@ -250,9 +277,10 @@ class ProducerIO:
             )
 
     def _turn(self) -> None:
-        busy = self._send_all()
+        with self._at_work:
+            busy = self._work()
         self.idle = True
-        if busy or any(o.filled > o.sent for o in list(self._chunks)[:1]) or self._appends:
+        if busy or any(o.filled > o.sent for o in list(self._chunks)) or self._appends:
             timeout = 0.0
         else:
             timeout = 0.5
@@ -263,15 +291,29 @@ class ProducerIO:
             if woken and self._linger and self._chunks and not self._room.wants_lease:
                 # Small frames that follow closely share one message.
                 time.sleep(self._linger)
-            self._look_after()
+            with self._at_work:
+                self._look_after()
             return
-        while parts is not None:
-            self._heard = time.monotonic()
-            self._problem = None
-            self._hear(m.decode_reply(parts[0]), parts[1:])
-            parts = self._session.channel.receive(0.0)
+        with self._at_work:
+            while parts is not None:
+                self._heard = time.monotonic()
+                self._problem = None
+                self._hear(m.decode_reply(parts[0]), parts[1:])
+                parts = self._session.channel.receive(0.0)
         with self._changed:
             self._changed.notify_all()
+
+    def _work(self) -> bool:
+        """Send everything; return whether there may be more."""
+        if self._fault is not None:
+            raise self._fault
+        ask, self._ask = self._ask, False
+        ask = ask and bool(self._window)
+        busy = self._send_all()
+        if ask:
+            # What was sent before somebody began to wait is acknowledged now.
+            self._send(m.Ping(self._session.number()))
+        return busy
 
     def _look_after(self) -> None:
         now = time.monotonic()
@@ -327,23 +369,26 @@ class ProducerIO:
             chunks.popleft()
         return out
 
-    def _commit(self, sent: list[Sent]) -> None:
+    def _commit(self, sent: list[Sent], *, hurry: bool = False) -> None:
         batch: list[Sent] = []
         for one in sent:
             if one.open.inline:
-                self._commit_now(batch)
-                self._commit_now([one])
+                self._commit_now(batch, hurry)
+                self._commit_now([one], True)
                 batch = []
             else:
                 batch.append(one)
-        self._commit_now(batch)
+        self._commit_now(batch, hurry)
 
-    def _commit_now(self, batch: list[Sent]) -> None:
+    def _commit_now(self, batch: list[Sent], hurry: bool) -> None:
         if not batch:
             return
         last = [s.last() for s in batch]
+        # Nobody waits for the acknowledgement of what lies in a segment: it may tell of several
+        # commits.
+        number = self._session.number() if hurry or self._hurry else 0
         message = m.Commit(
-            self._session.number(), self.simulation, self.opened.incarnation, batch[0].sequence,
+            number, self.simulation, self.opened.incarnation, batch[0].sequence,
             [s.part(self.rank) for s in batch], [x[0] for x in last], [x[1] for x in last],
             [x[2] for x in last], batch[0].stamp, batch[0].open.inline, self.rank, self.dropped,
         )  # fmt: skip
@@ -400,7 +445,7 @@ class ProducerIO:
             self._reconnect()
             return
         error = error_from_code(reply.code, reply.message)
-        if reply.request == self._lease_number and isinstance(error, StorageFull):
+        if reply.request and reply.request == self._lease_number and isinstance(error, StorageFull):
             self._lease_number = 0
             self._problem = error
             return
@@ -475,7 +520,7 @@ class ProducerIO:
             self._new_stager()
         self._lease_number = 0
         self._room.wants_lease = not self._room.leases_waiting
-        self._commit(list(self._window.unacknowledged()))
+        self._commit(list(self._window.unacknowledged()), hurry=True)
         unanswered, self._unanswered = self._unanswered, {}
         # Before what was not sent yet, so that numbers come in their order.
         self._appends.extendleft(reversed(unanswered.values()))

@@ -28,6 +28,8 @@ FORGET_AFTER = 60.0
 """Seconds of silence after which a reader's hand-outs are no longer waited for. Its views stay
 valid: the segments are removed instead of being used again."""
 
+_FRAMES = "frames/"
+
 Answer = Callable[[bytes, m.Reply, Sequence[Any]], bool]
 
 
@@ -46,12 +48,16 @@ class _Reader:
 class _Waiting:
     """A fetch that found nothing yet."""
 
-    __slots__ = ("deadline", "peer", "request")
+    __slots__ = ("deadline", "for_frames", "peer", "request")
 
     def __init__(self, peer: bytes, request: m.Fetch, deadline: float) -> None:
         self.peer = peer
         self.request = request
         self.deadline = deadline
+        follow = request.follow
+        self.for_frames = any(name.startswith(_FRAMES) for name in request.positions) or (
+            bool(follow) and (follow.startswith(_FRAMES) or _FRAMES.startswith(follow))
+        )
 
     def concerns(self, touched: set[str]) -> bool:
         """Whether one of the topics is read by this fetch."""
@@ -69,6 +75,10 @@ class Readers:
         self._readers: dict[bytes, _Reader] = {}
         self._waiting: list[_Waiting] = []
         self._touched: set[str] = set()
+
+    def wait_for_frames(self) -> bool:
+        """Return whether a fetch waits that new frames might answer."""
+        return any(w.for_frames for w in self._waiting)
 
     def touched(self, topic: str) -> None:
         """Note that a topic has something new."""

@@ -181,6 +181,8 @@ class Stager:
         if getattr(self, "_closed", False):
             return
         self._closed = True
+        if hasattr(self, "_core"):
+            self._core.catch_up(time.time())
         if self._listener is not None:
             self._listener.close()
         try:

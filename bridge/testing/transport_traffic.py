@@ -29,6 +29,7 @@ __all__ = [
     "check_buffers_are_let_go",
     "check_order",
     "check_round_trip",
+    "check_send_beside_receive",
     "check_send_never_blocks",
     "check_shapes",
     "check_sizes",
@@ -150,6 +151,33 @@ def check_wake(transport: Transport) -> None:
             assert end.receive(SHORT) is None
         channel.send([b"still"])
         assert bytes(take(listener)[1][0]) == b"still"
+
+
+def check_send_beside_receive(transport: Transport) -> None:
+    """One thread sends while another waits to receive, and no answer is overlooked."""
+    count = 500
+    with open_pair(transport) as (listener, channel):
+        answers: list[bytes] = []
+
+        def receive() -> None:
+            end = time.monotonic() + PATIENCE
+            while len(answers) < count and time.monotonic() < end:
+                parts = channel.receive(PATIENCE)
+                answers.extend(bytes(part) for part in parts or ())
+
+        thread = threading.Thread(target=receive, daemon=True)
+        thread.start()
+        for number in range(count):
+            channel.send([b"%d" % number])
+            if number % 3:
+                # The answer to it may come while the next one is sent.
+                peer, parts = take(listener)
+                listener.send(peer, parts)
+        for _ in range(len(range(0, count, 3))):
+            peer, parts = take(listener)
+            listener.send(peer, parts)
+        thread.join(PATIENCE)
+        assert answers == [b"%d" % n for n in range(count)], "Answers were lost beside sending."
 
 
 def check_send_never_blocks(transport: Transport) -> None:

@@ -8,7 +8,8 @@ A message is a list of buffers, the *parts*. Both ends keep these rules, and
 * Parts larger than `COPY_BELOW` bytes travel without a copy: whoever sends them leaves them
   unchanged until the peer has answered.
 * Received parts are read-only and stay valid for as long as they are referenced.
-* One thread at a time uses an end; `wake`, `close` and `statistics` may be called from any thread.
+* One thread at a time receives at an end, and one sends; they may be two, and neither waits for the
+  other. `wake`, `close` and `statistics` may be called from any thread.
 * A message may be lost when a connection breaks or a listener ends: whoever needs an answer asks
   again. None arrives twice.
 * A channel may be opened before its listener, and finds a listener that was started anew.

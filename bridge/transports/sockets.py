@@ -1,13 +1,17 @@
 """What a channel and a listener over ZeroMQ share: receiving, waking, counting and closing.
 
 Receiving tries the socket first and asks the kernel only when there is nothing, so that a busy end
-costs no system call for a message. There is no thread here.
+costs no system call for a message. There is no thread here. While one thread waits in `receive`,
+another may send: the wait is for descriptors of the kernel's, outside of the lock that guards the
+socket.
 """
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
+import select
 import threading
 import time
 import warnings
@@ -48,8 +52,11 @@ class SocketEnd:
         socket.heartbeat_ivl = _HEARTBEAT_MS
         socket.heartbeat_timeout = _SILENCE_MS
         socket.heartbeat_ttl = _SILENCE_MS
-        # Held by whoever uses the socket, so that another thread's close waits for it.
+        # Held by whoever receives, so that another thread's close waits for it.
+        self._receiving = threading.Lock()
+        # Held by whoever uses the socket, but not while he waits for a message.
         self._in_use = threading.Lock()
+        self._waiting = False
         # Guards the next two and the wake descriptor.
         self._waking = threading.Lock()
         self._woken = False
@@ -57,9 +64,9 @@ class SocketEnd:
         # An exception from outside, such as a KeyboardInterrupt, came between two parts.
         self._torn = False
         self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        self._poller = zmq.Poller()
-        self._poller.register(socket, zmq.POLLIN)
-        self._poller.register(self._wake_fd, zmq.POLLIN)
+        self._poller = select.poll()
+        self._poller.register(int(socket.getsockopt(zmq.FD)), select.POLLIN)
+        self._poller.register(self._wake_fd, select.POLLIN)
         self._sent = self._sent_bytes = self._received = self._received_bytes = 0
         self._refused = 0
         open_ends.add(self)
@@ -97,7 +104,7 @@ class SocketEnd:
                 return
             self._closed = self._woken = True
             os.eventfd_write(self._wake_fd, 1)
-        with self._in_use:
+        with self._receiving, self._in_use:
             open_ends.discard(self)
             self._release()
             os.close(self._wake_fd)
@@ -139,8 +146,19 @@ class SocketEnd:
             raise
         self._sent += 1
         self._sent_bytes += size
+        self._nudge()
+
+    def _nudge(self) -> None:
+        """Have the thread that waits look again, if what it waits for has come.
+
+        ZeroMQ tells of a message by its descriptor once, and whoever uses the socket next has
+        taken note of it, which need not be the thread that waits.
+        """
+        if self._waiting and int(self._socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
+            os.eventfd_write(self._wake_fd, 1)
 
     def _receive(self, timeout: float) -> list[memoryview] | None:
+        """Receive; the caller holds both locks, and this lets go of one while it waits."""
         receive = self._socket.recv
         deadline: float | None = None
         while not self._woken:
@@ -168,7 +186,21 @@ class SocketEnd:
         return None
 
     def _wait(self, seconds: float) -> bool:
-        """Wait for a message or for `wake`; return False at the time limit."""
+        """Wait until there may be a message, or for `wake`; return False at the time limit."""
         if seconds <= 0:
             return False
-        return bool(self._poller.poll(math.ceil(min(seconds, _POLL_S) * 1e3))) or seconds > _POLL_S
+        self._waiting = True
+        self._in_use.release()
+        try:
+            found = self._poller.poll(math.ceil(min(seconds, _POLL_S) * 1e3))
+        finally:
+            self._in_use.acquire()
+            self._waiting = False
+        if not found:
+            return seconds > _POLL_S
+        with self._waking:
+            if not self._woken:
+                # It was a nudge, if anything.
+                with contextlib.suppress(BlockingIOError):
+                    os.eventfd_read(self._wake_fd)
+        return True

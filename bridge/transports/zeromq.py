@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import socket as sockets
 import stat
 from collections.abc import Callable, Sequence
@@ -60,7 +61,7 @@ class ZmqChannel(SocketEnd):
             socket.curve_publickey = keys.own.public.encode()
             socket.curve_secretkey = keys.own.secret.encode()
         self._watch = HandshakeWatch(socket, address, keys)
-        self._poller.register(self._watch.socket, zmq.POLLIN)
+        self._poller.register(int(self._watch.socket.getsockopt(zmq.FD)), select.POLLIN)
         try:
             socket.connect(str(target))
         except zmq.ZMQError as error:
@@ -76,7 +77,7 @@ class ZmqChannel(SocketEnd):
             except zmq.Again:
                 self._refused += 1
                 # ZeroMQ gives a connection up for good when its handshake was refused.
-                self._watch.look()
+                self._look()
                 raise self._watch.problem or ConnectionLost(
                     f"{MAX_QUEUED} messages wait to be taken at {self.address}; "
                     f"check that the stager there is alive."
@@ -84,7 +85,7 @@ class ZmqChannel(SocketEnd):
 
     def receive(self, timeout: float) -> list[memoryview] | None:
         """Return the next message, or None at the time limit and when woken."""
-        with self._in_use:
+        with self._receiving, self._in_use:
             self._refuse_closed()
             return self._receive(timeout)
 
@@ -92,7 +93,7 @@ class ZmqChannel(SocketEnd):
         """Return why the listener cannot be reached, if that is known."""
         with self._in_use:
             if not self._closed:
-                self._watch.look()
+                self._look()
             return self._watch.problem
 
     def statistics(self) -> TransportStatistics:
@@ -113,6 +114,13 @@ class ZmqChannel(SocketEnd):
             return False
         self._watch.look()
         return self._watch.problem is None or self._watch.problem is before
+
+    def _look(self) -> None:
+        """Read the connection's events, and tell the thread that waits of a new problem."""
+        before = self._watch.problem
+        self._watch.look()
+        if self._waiting and self._watch.problem is not before:
+            os.eventfd_write(self._wake_fd, 1)
 
     def _release(self) -> None:
         self._watch.close()
@@ -178,7 +186,7 @@ class ZmqListener(SocketEnd):
 
     def receive(self, timeout: float) -> tuple[bytes, list[memoryview]] | None:
         """Return the next message and its sender, or None at the time limit and when woken."""
-        with self._in_use:
+        with self._receiving, self._in_use:
             self._refuse_closed()
             while True:
                 parts = self._receive(timeout)
