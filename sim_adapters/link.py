@@ -27,13 +27,12 @@ import numpy as np
 from bridge.commands import Capability, Event
 from bridge.errors import HeadraceError, SteeringError
 from bridge.schema import StreamSchema, Topology
-from bridge.staging.inference import InferenceClient, Pending
 from bridge.staging.messages import FullPolicy, StreamOptions
 from bridge.staging.producer import Producer
 from bridge.staging.rendezvous import resolve
-from bridge.staging.spread import ClientLike, connect, find_keys
+from bridge.staging.spread import find_keys
 from bridge.steering import CommandChannel, SimulationEnd
-from bridge.surrogate import Inferred
+from sim_adapters.asking import Asks
 from sim_adapters.lives import read_answered
 from sim_adapters.steered import Steered
 
@@ -45,7 +44,7 @@ PATIENCE = 600.0
 """Seconds for which a frame waits for room in a full stream whose policy is ``block``."""
 
 
-class Link(Steered):
+class Link(Asks, Steered):
     """The simulation's thread puts frames and applies commands here; see `link` for parameters.
 
     One thread uses a link. Sending happens in a thread of the producer. How commands are taken and
@@ -82,7 +81,6 @@ class Link(Steered):
         self._describe = describe
         self._producer: Producer | None = None
         self._last_put = -1
-        self._asker: tuple[ClientLike, InferenceClient] | None = None
         self._closed = False
         if schema is not None:
             self._open(schema)
@@ -137,40 +135,6 @@ class Link(Steered):
         self.step = self._last_put = int(steps[-1])
         self.time = float(times[-1])
 
-    def infer(self, service: str, /, *, timeout: float | None = None, **inputs: Any) -> Inferred:
-        """Ask a model, and wait for its answer; see `ask`."""
-        return self.ask(service, timeout=timeout, **inputs).result()
-
-    def ask(self, service: str, /, *, timeout: float | None = None, **inputs: Any) -> Pending:
-        """Send a request to a model that is served beside, and go on; `Pending.result` waits.
-
-        Nothing fails where nobody serves: then no row of the answer is valid, as where the model
-        does not know the inputs, and the simulation computes for itself.
-
-        Parameters
-        ----------
-        service
-            Name of the service, see ``headrace serve-model``.
-        timeout
-            Seconds to wait for the answer; 2 by default.
-        **inputs
-            Arrays whose first axis has the same n rows.
-
-        Raises
-        ------
-        SchemaError
-            If the arrays do not go together.
-        ConnectionLost
-            If the stager is away.
-        """
-        if self._asker is None:
-            client = connect(
-                self._address, name=f"{self.simulation}-asks", keys=self._keys,
-                timeout=self._timeout,
-            )  # fmt: skip
-            self._asker = (client, InferenceClient(client, self.simulation))
-        return self._asker[1].submit(service, inputs, timeout=timeout)
-
     def wait(self, seconds: float) -> None:
         """Stand still for a while, or until a command arrives."""
         if seconds > 0:
@@ -210,8 +174,7 @@ class Link(Steered):
             return
         self._closed = True
         atexit.unregister(self._close_at_exit)
-        if self._asker is not None:
-            self._asker[0].close()
+        self._ask_no_more()
         if self._producer is None or self._end is None:
             return
         try:
