@@ -46,15 +46,17 @@ def _lines(report: dict[str, Any]) -> list[tuple[str, str]]:
     ]
     if time["to_event"] is not None:
         lines.insert(0, ("simulated time to event", format_time(time["to_event"], time["unit"])))
-    latency = decisions["decision_to_applied"]
-    if latency:
-        lines.append(
-            (
-                "decision to applied",
-                f"median {1e3 * latency['median_s']:.1f} ms, "
-                f"99 % within {1e3 * latency['p99_s']:.1f} ms",
+    for name in ("put_to_decision", "decision_to_applied", "put_to_applied"):
+        # Reports of older versions have but one of them.
+        latency = decisions.get(name)
+        if latency:
+            lines.append(
+                (
+                    name.replace("_", " "),
+                    f"median {1e3 * latency['median_s']:.1f} ms, "
+                    f"99 % within {1e3 * latency['p99_s']:.1f} ms",
+                )
             )
-        )
     return lines
 
 

@@ -16,6 +16,7 @@ from bridge.config import parse_duration
 from bridge.errors import HeadraceError
 from bridge.runs.directory import RunDirectory, write_json
 from bridge.runs.keyfiles import client_keys
+from bridge.runs.latency import read_put_times
 from bridge.runs.plan import Plan
 from bridge.runs.processes import Process, last_lines
 from bridge.runs.quantities import convert_time, parse_simulated_time
@@ -285,6 +286,7 @@ class Execution:
                 self._note_target()
                 ledger = read_ledger(client)
                 events = read_events(client)
+                put = read_put_times(client, ledger.lines())
                 self._write_traces(client, ledger)
             ending = Ending(
                 outcome=supervisor.outcome,
@@ -303,6 +305,7 @@ class Execution:
                 ledger.lines(),
                 events,
                 streams=self._streams,
+                put=put,
             )
             write_json(self.directory.report, self.report)
             if self._make_plots is not None:

@@ -63,8 +63,14 @@ def make_report(
     events: Sequence[Event],
     *,
     streams: Mapping[str, Sequence[str]],
+    put: Mapping[str, float] | None = None,
 ) -> dict[str, Any]:
     """Return the report as plain data.
+
+    Its ``decisions`` hold three times of those commands that were sent, each as `summarise` has
+    it: ``put_to_decision``, from the frame that caused it; ``decision_to_applied``; and
+    ``put_to_applied``, of both together. Those that begin with the frame are of the commands in
+    `put` alone: ``count`` says how many.
 
     Parameters
     ----------
@@ -78,6 +84,9 @@ def make_report(
         All of both.
     streams
         Member to the simulations that it ran.
+    put
+        When the frames were put that caused commands, as `bridge.runs.latency.read_put_times` has
+        them.
     """
     table = plan.configuration.report
     target = next((e for e in events if e.kind == table.event), snapshot.target)
@@ -105,7 +114,7 @@ def make_report(
         "quarantined": sum(s.quarantined for s in snapshot.simulations),
         "simulations": _simulations(snapshot, ledger, streams, ending),
         "process_restarts": {name: n for name, n in ending.restarts.items() if n},
-        "decisions": _decisions(ledger),
+        "decisions": _decisions(ledger, put or {}),
         "events": dict(Counter(e.kind for e in events)),
         "engine": None if engine is None else msgspec.to_builtins(engine),
         "versions": list_versions(),
@@ -143,19 +152,22 @@ def _simulations(
     ]
 
 
-def _decisions(ledger: Sequence[LedgerLine]) -> dict[str, Any]:
+def _decisions(ledger: Sequence[LedgerLine], put: Mapping[str, float]) -> dict[str, Any]:
     sent = [line for line in ledger if line.verdict in ("sent", None)]
+    applied = [line for line in sent if line.outcome == "applied"]
     return {
         "total": len(ledger),
         "kinds": dict(Counter(line.kind for line in ledger)),
         "verdicts": dict(Counter(line.verdict or "unguarded" for line in ledger)),
         "outcomes": dict(Counter(line.outcome or "unanswered" for line in sent)),
         "answered_twice": sum(line.answers > 1 for line in ledger),
+        "put_to_decision": summarise(
+            [line.decided - put[line.id] for line in sent if line.id in put and line.decided]
+        ),
         "decision_to_applied": summarise(
-            [
-                line.latency
-                for line in sent
-                if line.latency is not None and line.outcome == "applied"
-            ]
+            [line.latency for line in applied if line.latency is not None]
+        ),
+        "put_to_applied": summarise(
+            [line.answered - put[line.id] for line in applied if line.id in put]
         ),
     }

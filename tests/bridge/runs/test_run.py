@@ -50,6 +50,11 @@ def test_a_steered_run_reaches_its_target_and_reports(steered: tuple[Path, str])
     assert decisions["kinds"]["stop"] == 4
     assert decisions["answered_twice"] == 0
     assert decisions["decision_to_applied"]["count"] == decisions["outcomes"]["applied"]
+    assert decisions["put_to_decision"]["count"] == decisions["verdicts"]["sent"]
+    both = decisions["put_to_applied"]
+    assert both["count"] == decisions["outcomes"]["applied"]
+    assert 0 < both["median_s"] <= both["p99_s"] <= both["max_s"]
+    assert both["max_s"] >= decisions["decision_to_applied"]["median_s"]
     assert report["dropped"] == report["quarantined"] == 0
     assert report["versions"]["headrace"]
     assert report["machine"]["cores"] >= 1
