@@ -1,1 +1,1 @@
-"""Networks that answer on the stream."""
+"""Networks that answer on the stream: versions loaded once a process, swapped between batches."""
