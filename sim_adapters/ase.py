@@ -24,6 +24,7 @@ from bridge.commands import Capability, Command
 from bridge.errors import ConfigError, MissingExtra
 from bridge.staging.messages import FullPolicy, StreamOptions
 from bridge.staging.rendezvous import resolve
+from bridge.staging.spread import find_keys
 from sim_adapters.ase_schema import Field, Selection, describe, select_atoms
 from sim_adapters.ase_thermostats import NM, NM_PER_PS, PS, can_be_moved, find_thermostat, place
 from sim_adapters.link import Link
@@ -314,7 +315,7 @@ def link(
         every=every,
         options=StreamOptions(when_full=when_full, capacity=capacity),
         capabilities=capabilities,
-        keys=keys,
+        keys=find_keys(keys),
         timeout=timeout,
     )
     return HeadraceObserver(opened, dynamics, select=select, seed=seed)

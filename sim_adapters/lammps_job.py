@@ -17,6 +17,7 @@ import numpy as np
 
 from bridge.errors import ConfigError, HeadraceError, MemberFailed
 from bridge.staging.messages import FullPolicy
+from bridge.staging.spread import find_keys
 from sim_adapters.lammps import LammpsStream, link, run
 from sim_adapters.lammps_frames import Field
 from sim_adapters.lammps_steering import Bounds, Thermostat, lammps_seed
@@ -130,7 +131,7 @@ def main() -> int:
     told = np.frombuffer(bytearray(data), np.uint8) if data else np.empty(length[0], np.uint8)
     comm.Bcast(told, 0)
     try:
-        run_job(msgspec.json.decode(told.tobytes(), type=Job), comm)
+        run_job(msgspec.json.decode(told.tobytes(), type=Job), comm, keys=find_keys())
     except (ConfigError, MemberFailed) as error:
         _log.error("%s", error)
         return 1

@@ -142,10 +142,6 @@ class Lammps:
             **{key: getattr(table, key) for key in _HANDED_ON},
         )  # fmt: skip
         if table.ranks > 1:
-            if connection.keys:
-                raise ConfigError(
-                    "LAMMPS on several ranks takes no keys; use a stager without, or one rank."
-                )
             launch_member(
                 member, [sys.executable, "-m", "sim_adapters.lammps_job"], connection,
                 ranks=table.ranks, resume=resume, base=self._base, environment={},

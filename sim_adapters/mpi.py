@@ -35,7 +35,9 @@ from bridge.schema import StreamSchema, Topology
 from bridge.staging.messages import FullPolicy, StreamOptions
 from bridge.staging.producer import Producer
 from bridge.staging.rendezvous import resolve
+from bridge.staging.spread import find_keys
 from bridge.steering import CommandChannel, SimulationEnd
+from sim_adapters.asking import Asks
 from sim_adapters.link import PATIENCE
 from sim_adapters.lives import read_answered, read_last_frame
 from sim_adapters.mpi_rounds import MPI, Rounds
@@ -55,7 +57,7 @@ at 2.4 GB/s within 128 MiB then, and at 1.0 with segments for four frames within
 Check = Callable[..., object]
 
 
-class MpiLink(Steered):
+class MpiLink(Asks, Steered):
     """A rank's end of a linked simulation; see `link_mpi` for parameters.
 
     All ranks call `put`, `service` and `close` with the same steps; `put` and `event` wait for no
@@ -127,6 +129,9 @@ class MpiLink(Steered):
     def stopped(self) -> bool:
         """Whether a stop was applied; the same on all ranks."""
         return self._stopped
+
+    def _asks_as(self) -> str:
+        return f"{self.simulation}.r{self.rank}"
 
     def count_from(self, step: int) -> None:
         """Let the first frame come `every` steps after this one, instead of at once."""
@@ -468,6 +473,7 @@ class MpiLink(Steered):
         self._rounds.check()
         unfinished, _, _ = self._rounds.agree("" if finished else "unfinished")
         self._closed = True
+        self._ask_no_more()
         self._rounds.close()
         if self._producer is None:
             return
@@ -613,7 +619,8 @@ def link_mpi(
     out = MpiLink(
         comm, simulation, address=resolve(stager, folder, timeout=timeout), describe=describe,
         every=every, options=StreamOptions(when_full=when_full, capacity=capacity),
-        capabilities=capabilities, keys=keys, timeout=timeout, patience=patience, limit=limit,
+        capabilities=capabilities, keys=find_keys(keys), timeout=timeout, patience=patience,
+        limit=limit,
     )  # fmt: skip
     if schema is not None or example is not None:
         try:

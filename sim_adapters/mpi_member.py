@@ -15,6 +15,7 @@ from bridge.errors import ConfigError, HeadraceError, MemberFailed
 from bridge.schema import check_name
 from bridge.staging.rendezvous import ENVIRONMENT
 from bridge.staging.spread import connect
+from sim_adapters.keys import pass_keys
 from sim_adapters.lives import check_unused, find_unfinished
 from sim_adapters.member import Connection, derive_seed
 from sim_adapters.mpi_launch import find_mpiexec, launch
@@ -30,7 +31,8 @@ class _Table(msgspec.Struct, frozen=True, kw_only=True):
     command
         Program and arguments of each rank; ``{python}`` stands for this interpreter. It runs in
         the folder of the configuration. The environment tells it the stager's address
-        (``HEADRACE_STAGER``), its name (``HEADRACE_SIMULATION``), a seed (``HEADRACE_SEED``), and
+        (``HEADRACE_STAGER``), the folder of its keys if it has some (``HEADRACE_KEYS``; it must be
+        seen from all nodes), its name (``HEADRACE_SIMULATION``), a seed (``HEADRACE_SEED``), and
         by ``HEADRACE_MEMBER`` that its rank 0 should end when its standard input does.
     ranks
         Processes of each member.
@@ -83,11 +85,6 @@ class MpiProgram:
 
     def run(self, member: str, connection: Connection, *, seed: int, resume: bool) -> None:
         """Run the ranks of a simulation to their end."""
-        if connection.keys:
-            raise ConfigError(
-                "The adapter 'mpi' hands no keys to the ranks; use a stager without keys, or link "
-                "the program with keys of its own."
-            )
         table = self._table
         names = {"python": sys.executable}
         command = [names.get(word.strip("{}"), word) for word in table.command]
@@ -133,10 +130,11 @@ def launch_member(
     elif not find_unfinished([member], connection):
         return
     try:
-        launch(
-            ranks, command, what=repr(member), environment=environment,
-            directory=base, given=given,
-        )  # fmt: skip
+        with pass_keys(connection) as keys:
+            launch(
+                ranks, command, what=repr(member), environment={**environment, **keys},
+                directory=base, given=given,
+            )  # fmt: skip
     except MemberFailed as error:
         _tell(member, str(error), connection)
         raise

@@ -27,6 +27,7 @@ from bridge.commands import Capability, Command
 from bridge.errors import CommandRefused, MemberFailed, MissingExtra
 from bridge.staging.messages import FullPolicy, StreamOptions
 from bridge.staging.rendezvous import resolve
+from bridge.staging.spread import find_keys
 from sim_adapters.link import Link
 from sim_adapters.member import derive_seed
 from sim_adapters.openmm_schema import Field, Selection, describe, select_atoms
@@ -328,7 +329,7 @@ def link(
         every=every,
         options=StreamOptions(when_full=when_full, capacity=capacity),
         capabilities=list_capabilities(driven=driven, restart=whole, temperature=temperature),
-        keys=keys,
+        keys=find_keys(keys),
         timeout=timeout,
     )
     return HeadraceReporter(

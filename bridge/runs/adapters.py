@@ -28,6 +28,8 @@ class Connection(msgspec.Struct, frozen=True, kw_only=True):
         Address of the stager.
     keys
         Keys for an encrypted connection; None without.
+    key_folder
+        Folder that they came from; empty without.
     timeout
         Time limit in seconds for everything that waits for the stager.
     options
@@ -36,6 +38,7 @@ class Connection(msgspec.Struct, frozen=True, kw_only=True):
 
     address: str
     keys: Any = None
+    key_folder: str = ""
     timeout: float = 10.0
     options: StreamOptions = StreamOptions()
 

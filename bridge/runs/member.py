@@ -30,6 +30,7 @@ def _run(path: Path, arguments: list[str], stop: threading.Event) -> None:
     connection = Connection(
         address=plan.address,
         keys=client_keys(plan.key_folder),
+        key_folder=str(plan.key_folder),
         timeout=30.0,
         options=plan.options,
     )

@@ -9,6 +9,7 @@ streams that it takes over move.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
@@ -28,16 +29,22 @@ from bridge.staging.messages import StreamOptions, TopicStatus
 from bridge.transports.curve import ClientKeys
 
 __all__ = [
+    "KEYS_ENVIRONMENT",
     "ClientLike",
     "SpreadClient",
     "connect",
+    "find_keys",
     "load_keys",
     "owner",
     "split_addresses",
+    "store_keys",
     "subject",
 ]
 
 T = TypeVar("T")
+
+KEYS_ENVIRONMENT = "HEADRACE_KEYS"
+"""Environment variable that names a folder of keys, beside ``HEADRACE_STAGER``."""
 
 _SLICE = (0.0005, 0.004)
 """Seconds for which one stager is waited for before the next is asked: at first, and at most."""
@@ -197,6 +204,23 @@ def load_keys(folder: Path) -> Any:
         If a file is missing, damaged, or can be read by others.
     """
     return ClientKeys.load(folder / "client.key", folder / "stager.pub")
+
+
+def find_keys(keys: Any = None) -> Any:
+    """Return keys that are given, else those of the folder that ``HEADRACE_KEYS`` names, or None.
+
+    Raises
+    ------
+    ConfigError
+        As for `load_keys`.
+    """
+    folder = os.environ.get(KEYS_ENVIRONMENT, "")
+    return load_keys(Path(folder)) if folder and not keys else keys
+
+
+def store_keys(keys: Any, folder: Path) -> None:
+    """Write keys into a folder from which `load_keys` reads them; the secret one with mode 0600."""
+    keys.store(folder / "client.key", folder / "stager.pub")
 
 
 def connect(

@@ -79,6 +79,20 @@ class ClientKeys:
         """Read the client's ``.key`` file and the stager's ``.pub`` file."""
         return cls(KeyPair.load(own), read_public(stager))
 
+    def store(self, own: Path, stager: Path) -> None:
+        """Write the client's ``.key`` file (mode 0600) and the stager's ``.pub`` file, both new.
+
+        Raises
+        ------
+        ConfigError
+            If they cannot be written.
+        """
+        try:
+            _write(own, self.own.public, self.own.secret)
+            _write(stager, self.stager)
+        except OSError as error:
+            raise ConfigError(f"Cannot write {error.filename}: {error.strerror}.") from error
+
 
 def read_public(path: Path) -> str:
     """Read the public key of a ``.pub`` or ``.key`` file."""
@@ -107,27 +121,29 @@ def write_keys(directory: Path, name: str) -> tuple[Path, Path]:
     """
     pair = KeyPair.generate()
     secret, public = directory / f"{name}.key", directory / f"{name}.pub"
-    line = f'    public-key = "{pair.public}"\n'
-    texts = {
-        secret: _HEAD.format(what="secret", warning=_WARNING)
-        + f'{line}    secret-key = "{pair.secret}"\n',
-        public: _HEAD.format(what="public", warning="") + line,
-    }
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for path in texts:
+        for path in (secret, public):
             if path.exists():
                 raise ConfigError(
                     f"{path} exists already and is not overwritten; "
                     f"choose another name, or move it away."
                 )
-        for path, text in texts.items():
-            mode = 0o600 if path is secret else 0o644
-            with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "w") as file:
-                file.write(text)
+        _write(secret, pair.public, pair.secret)
+        _write(public, pair.public)
     except OSError as error:
         raise ConfigError(f"Cannot write {error.filename}: {error.strerror}.") from error
     return secret, public
+
+
+def _write(path: Path, public: str, secret: str = "") -> None:
+    what, warning = ("secret", _WARNING) if secret else ("public", "")
+    text = _HEAD.format(what=what, warning=warning) + f'    public-key = "{public}"\n'
+    if secret:
+        text += f'    secret-key = "{secret}"\n'
+    mode = 0o600 if secret else 0o644
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "w") as file:
+        file.write(text)
 
 
 def _read(path: Path) -> dict[str, str]:
