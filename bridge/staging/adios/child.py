@@ -188,6 +188,7 @@ def main(arguments: Sequence[str]) -> int:
     module, beat, pipe = arguments[0], Beat(int(arguments[1])), int(arguments[2])
     # Whoever started us may have ignored it; without its default action no wait would end.
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGALRM, signal.SIGTERM})
     task = msgspec.json.decode(sys.stdin.buffer.read())
 
     def say(said: Said) -> None:
