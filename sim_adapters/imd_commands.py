@@ -20,8 +20,8 @@ import numpy.typing as npt
 from bridge.commands import Capability, Command
 from bridge.errors import CommandRefused, ConfigError, TransportError
 from bridge.schema import check_name
-from bridge.staging.imd import EngineConnection, Kind
 from bridge.steering import CommandChannel
+from bridge.transports.imd import EngineConnection, Kind
 
 __all__ = ["EngineCommands", "PullGroup", "list_capabilities"]
 

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from bridge.errors import ConfigError
 from bridge.schema import StreamSchema, Variable
-from bridge.staging.imd import ENERGY_NAMES, Frames, SessionInfo
+from bridge.transports.imd import ENERGY_NAMES, Frames, SessionInfo
 from sim_adapters.imd_gaps import Gaps
 from sim_adapters.imd_units import EngineUnits
 

@@ -12,10 +12,10 @@ import numpy as np
 
 from bridge.commands import Event
 from bridge.errors import ConfigError, ConnectionLost, HeadraceError, NobodyListening
-from bridge.staging.imd import EngineConnection, Frames, Kind
 from bridge.staging.producer import Producer
 from bridge.staging.spread import connect
 from bridge.steering import CommandChannel
+from bridge.transports.imd import EngineConnection, Frames, Kind
 from sim_adapters.imd_commands import EngineCommands, list_capabilities
 from sim_adapters.imd_frames import Converter
 from sim_adapters.imd_gaps import Gaps
