@@ -1,0 +1,8 @@
+"""Networks that learn few numbers from many features, on the stream; they need torch."""
+
+from analytics.reduction.networks.cvae import CVAE
+from analytics.reduction.networks.deeptica import DeepTICA
+from analytics.reduction.networks.vae import VAE
+from analytics.reduction.networks.vampnet import VAMPNet
+
+__all__ = ["CVAE", "VAE", "DeepTICA", "VAMPNet"]
