@@ -26,6 +26,8 @@
     ├── PipelineError (RuntimeError)          a pipeline is ill-formed
     │   └── OperatorFailed                    an operator raised; its name and input are told
     ├── EngineError (RuntimeError)            a stream engine or its cluster failed, or is away
+    ├── RegistryError (RuntimeError)          a registry of models cannot be used as asked
+    │   └── Overtaken                         somebody else changed it first
     ├── SteeringError (RuntimeError)          a command that cannot be given
     │   └── CommandRefused                    outside the bounds, expired, or not allowed
     └── MemberFailed (RuntimeError)           a simulation process ended with an error
@@ -50,8 +52,10 @@ __all__ = [
     "NobodyListening",
     "OffsetOutOfRange",
     "OperatorFailed",
+    "Overtaken",
     "PipelineError",
     "ProtocolError",
+    "RegistryError",
     "SchemaError",
     "StagingError",
     "StaleIncarnation",
@@ -177,6 +181,14 @@ class OperatorFailed(PipelineError):
 
 class EngineError(HeadraceError, RuntimeError):
     """A stream engine, or its cluster, failed or cannot be reached."""
+
+
+class RegistryError(HeadraceError, RuntimeError):
+    """A registry of models cannot be used as asked: locked for too long, or lacking something."""
+
+
+class Overtaken(RegistryError):
+    """Somebody else changed the history of a name after it was looked at."""
 
 
 class SteeringError(HeadraceError, RuntimeError):
