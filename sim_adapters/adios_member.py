@@ -20,11 +20,12 @@ from bridge.config import to_struct
 from bridge.errors import ConfigError, HeadraceError, MemberFailed
 from bridge.schema import check_name
 from bridge.staging.adios import Ingest
+from bridge.staging.connection import Connection
 from bridge.staging.messages import StreamOptions
 from bridge.staging.spread import connect
 from sim_adapters.keys import key_folder
 from sim_adapters.lives import check_unused, find_unfinished
-from sim_adapters.member import Connection, derive_seed
+from sim_adapters.member import derive_seed
 from sim_adapters.mpi_launch import find_mpiexec
 
 __all__ = ["AdiosWriter"]
@@ -186,12 +187,15 @@ class AdiosWriter:
         with _Program(member, command, self._base, environment) as program:
             # What an earlier run left must not be taken for what this one writes.
             deadline = time.monotonic() + self._table.open_timeout
-            while before and _look(self._sources(member)) == before and not program.over(0.0):
-                if time.monotonic() > deadline:
+            while before and _look(self._sources(member)) == before:
+                ended = program.over(0.0)
+                program.check()
+                if time.monotonic() > deadline or ended:
+                    when = "before it ended" if ended else f"for {self._table.open_timeout:g} s"
                     raise MemberFailed(
                         f"The program of {member!r} wrote nothing to "
-                        f"{', '.join(self._sources(member))} within "
-                        f"{self._table.open_timeout:g} s; what is there is of an earlier run."
+                        f"{', '.join(self._sources(member))} {when}; what is there is of an "
+                        f"earlier run.{program.last_words()}"
                     )
                 time.sleep(_TURN)
             try:
