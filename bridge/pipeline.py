@@ -181,6 +181,16 @@ class FrameOperator(Operator):
 
     scope = "frame"
 
+    def process_many(
+        self, batches: Sequence[FrameBatch], contexts: Sequence[Context]
+    ) -> list[FrameBatch | None]:
+        """Return what `process` would of each batch; they may be of several simulations.
+
+        For operators to which many rows at once cost less, such as networks: engines call one that
+        overrides this with the batches that are at hand, and any other batch by batch.
+        """
+        return [self.process(b, c) for b, c in zip(batches, contexts, strict=True)]
+
 
 class BlockOperator(FrameOperator):
     """No state, and the rows of a frame can be shared out: for frames too large for one worker.

@@ -212,12 +212,17 @@ class Infer(FrameOperator):
 
     def process(self, batch: FrameBatch, context: Context) -> FrameBatch:
         """Add the columns."""
-        return self.process_many([batch], [context])[0]
+        return self._process([batch], [context])[0]
 
     def process_many(
         self, batches: Sequence[FrameBatch], contexts: Sequence[Context]
-    ) -> list[FrameBatch]:
+    ) -> list[FrameBatch | None]:
         """Add the columns to batches of any simulations, whose rows are answered together."""
+        return [*self._process(batches, contexts)]
+
+    def _process(
+        self, batches: Sequence[FrameBatch], contexts: Sequence[Context]
+    ) -> list[FrameBatch]:
         served = self._served(contexts[0])
         present = 0 if served is None else served.number
         inputs = [rows_of(batch, self.input, "Infer") for batch in batches]

@@ -7,39 +7,22 @@ and hands the batch of one to the next.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from bridge.codec import decode_state, encode_state
-from bridge.commands import Event
+from bridge.engines.calling import Begun, Caller, takes_many
 from bridge.engines.outcome import Outcome, number_commands, select_inputs, select_results
 from bridge.engines.protocol import OnError
-from bridge.engines.screen import quarantine_event, screen
-from bridge.errors import HeadraceError, OperatorFailed, PipelineError, SchemaError
+from bridge.errors import OperatorFailed, PipelineError
 from bridge.frames import FrameBatch
 from bridge.pipeline import Context, Operator, Pipeline, Scope
 
 __all__ = ["SCOPES", "Runner"]
 
 SCOPES: tuple[Scope, ...] = ("frame", "keyed", "global")
-
-
-def _replaced(before: FrameBatch, after: FrameBatch, known: Mapping[str, None]) -> list[str]:
-    """Name the columns of which an operator kept other rows than there were."""
-    rows: Any = None
-    out = []
-    for name, column in after.columns.items():
-        old = before.columns.get(name)
-        if old is None or name in known or np.may_share_memory(old, column):
-            continue
-        if rows is None:
-            rows = np.searchsorted(before.offsets, after.offsets)
-        if column.shape[1:] != old.shape[1:] or not np.array_equal(column, old[rows]):
-            out.append(name)
-    return out
 
 
 class Runner:
@@ -87,6 +70,7 @@ class Runner:
             scope: pipeline.fresh(scope) for scope in self.scopes if scope != "keyed"
         }
         self._keyed: dict[str, list[tuple[str, Operator]]] = {}
+        self._caller = Caller(pipeline.name, self.seconds, on_error)
         self._has_keyed = "keyed" in self.scopes and bool(pipeline.stages()["keyed"])
         # Before the first simulation comes, and again whenever one does: the chain to go through.
         self._chains: dict[str, list[tuple[str, Operator]]] = {}
@@ -96,6 +80,11 @@ class Runner:
 
     # ---------------------------------------------------------------- batches
 
+    @property
+    def gathers(self) -> bool:
+        """Whether a frame operator is better given batches of many simulations at once."""
+        return any(takes_many(operator) for _, operator in self._shared.get("frame", ()))
+
     def process(
         self,
         batch: FrameBatch,
@@ -103,6 +92,7 @@ class Runner:
         *,
         span: tuple[int, int] | None = None,
         variables: Sequence[str] | None = None,
+        begun: Begun | None = None,
     ) -> Outcome:
         """Run the operators over one batch.
 
@@ -117,6 +107,8 @@ class Runner:
             an earlier stage took frames out, perhaps all of them.
         variables
             Columns that the stream itself has, where an earlier stage added others.
+        begun
+            What `begin` returned for this batch: the frame operators are done with it.
 
         Raises
         ------
@@ -126,131 +118,53 @@ class Runner:
         PipelineError
             If the stream lacks an input, or no column of the name of an output came about.
         """
-        first, stop = span or (batch.first, batch.stop)
-        outcome = Outcome(batch.simulation, first, stop)
-        current: FrameBatch | None = batch
-        if "frame" in self.scopes and len(batch.offsets):
-            current = batch = select_inputs(self.pipeline, batch)
-            current = self._screen(current, current.columns, outcome, "", "the input")
-        for name, operator in self._chain(batch.simulation):
+        if begun is None:
+            begun, skip = self._enter(batch, span), 0
+        elif begun.error is not None:
+            raise begun.error
+        else:
+            skip = len(self._shared.get("frame", ()))
+        outcome, current = begun.outcome, begun.batch
+        for name, operator in self._chain(batch.simulation)[skip:]:
             if current is None or not len(current.offsets):
                 break
             others = simulations if operator.scope == "global" else (batch.simulation,)
             context = Context(self.pipeline.name, name, batch.simulation, others)
-            current = self._call(name, operator, current, context, outcome)
+            current = self._caller.call(name, operator, current, context, outcome)
         if current is not None and len(current.offsets):
             outcome.batch = current
-            outcome.variables = tuple(batch.columns if variables is None else variables)
+            outcome.variables = begun.variables if variables is None else tuple(variables)
             if self.final:
                 outcome.results = select_results(self.pipeline, current, outcome.variables)
         return outcome
 
-    def _screen(
-        self,
-        batch: FrameBatch,
-        names: Any,
-        outcome: Outcome,
-        operator: str,
-        where: str,
-    ) -> FrameBatch:
-        kept, bad = screen(batch, names)
-        if bad:
-            outcome.quarantined += len(batch) - len(kept)
-            source = f"{self.pipeline.name}/{operator}" if operator else self.pipeline.name
-            outcome.events.append(quarantine_event(batch, bad, source, where))
-        return kept
+    def begin(self, batches: Sequence[FrameBatch]) -> list[Begun]:
+        """Run the frame operators over batches of any simulations, together where they can.
 
-    def _call(
-        self,
-        name: str,
-        operator: Operator,
-        batch: FrameBatch,
-        context: Context,
-        outcome: Outcome,
-    ) -> FrameBatch | None:
-        began = time.perf_counter()
-        try:
-            out = operator.process(batch, context)
-        except Exception as error:
-            failure = self._failure(name, batch, error)
-            if self.on_error == "stop" or isinstance(error, PipelineError | SchemaError):
-                raise failure from error
-            out, context = self._set_aside(name, operator, batch, context, outcome, failure)
-        self.seconds[name] += time.perf_counter() - began
-        if context.commands:
-            outcome.commands += number_commands(context, batch.stop - 1)
-        if context.events:
-            outcome.events += context.events
-        if out is None or out is batch or not len(out.offsets):
-            return out
-        before = batch.columns
-        same_rows = out.offsets is batch.offsets
-        added = [
-            key
-            for key, column in out.columns.items()
-            if key not in before or (same_rows and column is not before[key])
-        ]
-        outcome.added.update(dict.fromkeys(added))
-        if not same_rows:
-            outcome.added.update(dict.fromkeys(_replaced(batch, out, outcome.added)))
-        return self._screen(out, added, outcome, name, f"operator {name!r}")
+        Returns
+        -------
+        list of Begun
+            For each batch, what `process` goes on from; a failure is raised there. Who does not
+            come to that may drop it: frame operators have no state.
+        """
+        out = []
+        for batch in batches:
+            try:
+                out.append(self._enter(batch, None))
+            except PipelineError as error:
+                out.append(Begun(Outcome(batch.simulation, batch.first, batch.stop), error=error))
+        for name, operator in self._shared.get("frame", ()):
+            self._caller.call_together(name, operator, out)
+        return out
 
-    # --------------------------------------------------------------- failures
-
-    def _failure(self, name: str, batch: FrameBatch, error: Exception) -> OperatorFailed:
-        said = str(error).rstrip(".")
-        kind = "" if isinstance(error, HeadraceError) else f"{type(error).__name__}: "
-        failure = OperatorFailed(
-            f"Operator {name!r} of pipeline {self.pipeline.name!r} failed on the frames "
-            f"{batch.first} to {batch.stop - 1} of {batch.simulation!r}: {kind}{said}."
-        )
-        failure.__cause__ = error
-        return failure
-
-    def _set_aside(
-        self,
-        name: str,
-        operator: Operator,
-        batch: FrameBatch,
-        context: Context,
-        outcome: Outcome,
-        failure: OperatorFailed,
-    ) -> tuple[FrameBatch | None, Context]:
-        """Do what can be done with a batch on which an operator failed."""
-        again = Context(context.pipeline, name, context.simulation, context.simulations)
-        parts: list[FrameBatch] = []
-        lost: list[int] = []
-        if operator.scope == "frame":
-            for i in range(len(batch)):
-                row = batch.take(slice(i, i + 1))
-                try:
-                    out = operator.process(row, again)
-                except Exception as error:
-                    failure = self._failure(name, row, error)
-                    lost.append(i)
-                else:
-                    if out is not None and len(out):
-                        parts.append(out)
-        else:
-            lost = list(range(len(batch)))
-        outcome.quarantined += len(lost)
-        offsets = batch.offsets[lost].tolist()
-        outcome.events.append(
-            Event(
-                "operator_failed",
-                f"{failure} {len(lost)} frames were set aside.",
-                simulation=batch.simulation,
-                source=f"{self.pipeline.name}/{name}",
-                level="error",
-                data={
-                    "count": len(lost),
-                    "offsets": offsets[:32],
-                    "steps": batch.steps[lost].tolist()[:32],
-                    "error": type(failure.__cause__).__name__,
-                },
-            )
-        )
-        return (FrameBatch.concatenate(parts) if parts else None), again
+    def _enter(self, batch: FrameBatch, span: tuple[int, int] | None) -> Begun:
+        first, stop = span or (batch.first, batch.stop)
+        begun = Begun(Outcome(batch.simulation, first, stop), batch)
+        if "frame" in self.scopes and len(batch.offsets):
+            batch = select_inputs(self.pipeline, batch)
+            begun.batch = self._caller.screen(batch, batch.columns, begun.outcome, "", "the input")
+        begun.variables = tuple(batch.columns)
+        return begun
 
     # -------------------------------------------------------------- instances
 
