@@ -104,7 +104,7 @@ def _read_imdclient(pipe: Any, port: int, atoms: int) -> None:
 def _link(pipe: Any, address: str, port: int, atoms: int, name: str) -> None:
     from pathlib import Path
 
-    from bridge.runs.adapters import Connection
+    from bridge.staging.connection import Connection
     from sim_adapters.imd import ImdEngine
 
     pipe.recv()

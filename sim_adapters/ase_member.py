@@ -12,12 +12,13 @@ import msgspec
 from bridge.config import to_struct
 from bridge.errors import ConfigError, MemberFailed, MissingExtra
 from bridge.schema import check_name
+from bridge.staging.connection import Connection
 from sim_adapters.ase import HeadraceObserver, list_capabilities
 from sim_adapters.ase_schema import Field, describe
 from sim_adapters.ase_thermostats import can_be_moved, find_thermostat, place
 from sim_adapters.link import Link
 from sim_adapters.lives import check_unused, find_unfinished, read_last_frame
-from sim_adapters.member import Connection, derive_seed
+from sim_adapters.member import derive_seed
 
 try:
     from ase.md.md import MolecularDynamics

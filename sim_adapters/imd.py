@@ -13,11 +13,11 @@ from typing import Any
 
 from bridge.config import to_struct
 from bridge.errors import ConfigError
+from bridge.staging.connection import Connection
 from sim_adapters.imd_gaps import Gaps, make_box, read_file
 from sim_adapters.imd_sidecar import Sidecar
 from sim_adapters.imd_table import ImdTable
 from sim_adapters.lives import check_unused, find_unfinished
-from sim_adapters.member import Connection
 
 __all__ = ["ImdEngine", "ImdTable"]
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from bridge.commands import Event
 from bridge.errors import ConfigError, ConnectionLost, HeadraceError, NobodyListening
+from bridge.staging.connection import Connection
 from bridge.staging.producer import Producer
 from bridge.staging.spread import connect
 from bridge.steering import CommandChannel
@@ -22,7 +23,6 @@ from sim_adapters.imd_gaps import Gaps
 from sim_adapters.imd_table import ImdTable
 from sim_adapters.imd_units import engine_units
 from sim_adapters.lives import read_answered
-from sim_adapters.member import Connection
 
 __all__ = ["Sidecar"]
 

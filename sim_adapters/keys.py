@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from bridge.staging.connection import Connection
 from bridge.staging.spread import KEYS_ENVIRONMENT, store_keys
-from sim_adapters.member import Connection
 
 __all__ = ["key_folder", "pass_keys"]
 
@@ -20,11 +20,10 @@ def key_folder(connection: Connection) -> Iterator[str]:
     Where the keys came without a folder, they lie in a private one of their own meanwhile, which
     this machine alone may see.
     """
-    known = getattr(connection, "key_folder", "")
     if not connection.keys:
         yield ""
-    elif known:
-        yield str(Path(known).absolute())
+    elif connection.key_folder:
+        yield str(Path(connection.key_folder).absolute())
     else:
         with tempfile.TemporaryDirectory(prefix="headrace-keys-") as made:
             store_keys(connection.keys, Path(made))

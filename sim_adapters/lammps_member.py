@@ -12,10 +12,10 @@ import msgspec
 from bridge.config import to_struct
 from bridge.errors import ConfigError, MissingExtra
 from bridge.schema import check_name
+from bridge.staging.connection import Connection
 from sim_adapters.lammps_job import Job, run_job
 from sim_adapters.lammps_steering import Bounds, Thermostat, lammps_seed
 from sim_adapters.lives import check_unused, find_unfinished
-from sim_adapters.member import Connection
 from sim_adapters.mpi_launch import find_mpiexec
 from sim_adapters.mpi_member import launch_member
 from sim_adapters.mpi_rounds import MPI

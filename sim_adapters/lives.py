@@ -10,9 +10,9 @@ import msgspec
 from bridge.commands import Acknowledgement, FrameReference
 from bridge.errors import OffsetOutOfRange, StagingError, UnknownTopic
 from bridge.frames import Frame
+from bridge.staging.connection import Connection
 from bridge.staging.producer import Producer
 from bridge.staging.spread import connect
-from sim_adapters.member import Connection
 
 __all__ = ["check_unused", "find_unfinished", "read_answered", "read_last_frame"]
 

@@ -12,33 +12,9 @@ from typing import Any, Protocol
 
 import xxhash
 
-from bridge.staging.messages import StreamOptions
+from bridge.staging.connection import Connection
 
-__all__ = ["Adapter", "Connection", "derive_seed"]
-
-
-class Connection(Protocol):
-    """How a worker process reaches staging; any object with these attributes will do."""
-
-    @property
-    def address(self) -> str:
-        """Address of the stager."""
-        ...
-
-    @property
-    def keys(self) -> Any:
-        """Keys, as a `bridge.staging.client.StagerClient` takes them; nothing without."""
-        ...
-
-    @property
-    def timeout(self) -> float:
-        """Time limit in seconds for everything that waits for the stager."""
-        ...
-
-    @property
-    def options(self) -> StreamOptions:
-        """How the stager keeps the streams."""
-        ...
+__all__ = ["Adapter", "derive_seed"]
 
 
 class Adapter(Protocol):

@@ -13,9 +13,10 @@ from bridge.commands import Capability, Command
 from bridge.config import to_struct
 from bridge.errors import ConfigError
 from bridge.schema import StreamSchema, Variable, check_name
+from bridge.staging.connection import Connection
 from sim_adapters.link import Link
 from sim_adapters.lives import check_unused, find_unfinished, read_last_frame
-from sim_adapters.member import Connection, derive_seed
+from sim_adapters.member import derive_seed
 from sim_adapters.muller_brown import MINIMA, Walkers
 
 __all__ = ["MullerBrown", "run_walkers"]

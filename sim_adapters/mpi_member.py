@@ -13,11 +13,12 @@ from bridge.commands import Event
 from bridge.config import to_struct
 from bridge.errors import ConfigError, HeadraceError, MemberFailed
 from bridge.schema import check_name
+from bridge.staging.connection import Connection
 from bridge.staging.rendezvous import ENVIRONMENT
 from bridge.staging.spread import connect
 from sim_adapters.keys import pass_keys
 from sim_adapters.lives import check_unused, find_unfinished
-from sim_adapters.member import Connection, derive_seed
+from sim_adapters.member import derive_seed
 from sim_adapters.mpi_launch import find_mpiexec, launch
 
 __all__ = ["MpiProgram", "launch_member"]

@@ -9,9 +9,10 @@ from typing import Any, Literal
 from bridge.config import to_struct
 from bridge.errors import ConfigError
 from bridge.schema import check_name
+from bridge.staging.connection import Connection
 from sim_adapters.link import Link
 from sim_adapters.lives import check_unused, find_unfinished, read_last_frame
-from sim_adapters.member import Connection, derive_seed
+from sim_adapters.member import derive_seed
 from sim_adapters.openmm import HeadraceReporter, list_capabilities, place, run
 from sim_adapters.openmm_schema import Field, Selection, describe
 from sim_adapters.openmm_system import SystemTable, build_simulation, read_structure

@@ -15,9 +15,9 @@ from bridge.commands import Capability
 from bridge.config import to_struct
 from bridge.errors import ConfigError, MissingExtra
 from bridge.schema import StreamSchema, Topology, Variable, check_name
+from bridge.staging.connection import Connection
 from sim_adapters.link import Link
 from sim_adapters.lives import check_unused, find_unfinished
-from sim_adapters.member import Connection
 
 try:
     import MDAnalysis

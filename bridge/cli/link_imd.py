@@ -14,8 +14,9 @@ from rich.console import Console
 
 from bridge.config import parse_bytes
 from bridge.errors import ConfigError
-from bridge.runs.adapters import Connection, load_adapter
+from bridge.runs.adapters import load_adapter
 from bridge.runs.keyfiles import client_keys
+from bridge.staging.connection import Connection
 from bridge.staging.messages import StreamOptions
 from bridge.staging.rendezvous import resolve
 from bridge.staging.spread import connect

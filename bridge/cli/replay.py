@@ -19,11 +19,12 @@ from bridge.codec import decode_batch
 from bridge.config import parse_bytes
 from bridge.errors import ConfigError
 from bridge.frames import FrameBatch
-from bridge.runs.adapters import Connection, load_adapter
+from bridge.runs.adapters import load_adapter
 from bridge.runs.directory import RunDirectory
 from bridge.runs.keyfiles import client_keys
 from bridge.runs.recorded import open_run
 from bridge.staging.client import StagerClient
+from bridge.staging.connection import Connection
 from bridge.staging.messages import StreamOptions, TopicStatus
 from bridge.staging.rendezvous import resolve
 

@@ -7,40 +7,14 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
 
-import msgspec
-
 from bridge.config import find_entry_point
 from bridge.errors import ConfigError
-from bridge.staging.messages import StreamOptions
+from bridge.staging.connection import Connection
 
-__all__ = ["ADAPTERS", "Adapter", "Connection", "load_adapter"]
+__all__ = ["ADAPTERS", "Adapter", "load_adapter"]
 
 ADAPTERS = "headrace.adapters"
 """Entry-point group in which adapters are found."""
-
-
-class Connection(msgspec.Struct, frozen=True, kw_only=True):
-    """How a member reaches staging: what adapters read of it is described in `sim_adapters.member`.
-
-    Attributes
-    ----------
-    address
-        Address of the stager.
-    keys
-        Keys for an encrypted connection; None without.
-    key_folder
-        Folder that they came from; empty without.
-    timeout
-        Time limit in seconds for everything that waits for the stager.
-    options
-        How the stager keeps the streams.
-    """
-
-    address: str
-    keys: Any = None
-    key_folder: str = ""
-    timeout: float = 10.0
-    options: StreamOptions = StreamOptions()
 
 
 class Adapter(Protocol):
@@ -54,7 +28,7 @@ class Adapter(Protocol):
         """Return the names of the streams that a member writes."""
         ...
 
-    def run(self, member: str, connection: Any, *, seed: int, resume: bool) -> None:
+    def run(self, member: str, connection: Connection, *, seed: int, resume: bool) -> None:
         """Run a member until it reached its end or was stopped."""
         ...
 

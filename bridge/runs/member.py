@@ -8,11 +8,11 @@ import sys
 import threading
 from pathlib import Path
 
-from bridge.runs.adapters import Connection
 from bridge.runs.child import run_child
 from bridge.runs.directory import RunDirectory
 from bridge.runs.keyfiles import client_keys
 from bridge.runs.plan import Plan
+from bridge.staging.connection import Connection
 
 __all__ = ["main"]
 

@@ -9,20 +9,11 @@ from typing import Any
 import msgspec
 
 from bridge.commands import Event
-from bridge.staging import StagerClient, StreamOptions
+from bridge.staging import StagerClient
+from bridge.staging.connection import Connection
 from sim_adapters.imd import ImdEngine
 
-__all__ = ["Connection", "Sidecar", "read_events"]
-
-
-class Connection:
-    """How a member reaches its stager."""
-
-    def __init__(self, address: str, **options: Any) -> None:
-        self.address = address
-        self.keys = None
-        self.timeout = 5.0
-        self.options = StreamOptions(**options)
+__all__ = ["Sidecar", "read_events"]
 
 
 class Sidecar:
@@ -31,7 +22,7 @@ class Sidecar:
     def __init__(self, address: str, port: int, *, resume: bool = False, **table: Any) -> None:
         given = {"name": "md", "engine": "protocol", "port": port, "silence": 10.0, **table}
         self._adapter = ImdEngine.from_table(given, Path())
-        self._connection = Connection(address)
+        self._connection = Connection(address=address, timeout=5.0)
         self._resume = resume
         self.error: Exception | None = None
         self._thread = threading.Thread(target=self._run, daemon=True)

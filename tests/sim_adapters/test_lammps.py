@@ -16,8 +16,8 @@ import pytest
 from bridge import Command, Event, FrameReference
 from bridge.codec import encode_state
 from bridge.errors import ConfigError, MemberFailed, StagingError
-from bridge.runs.adapters import Connection
 from bridge.staging import Stager, StagerClient
+from bridge.staging.connection import Connection
 from tests.sim_adapters.common import read_stream, wait_until
 
 pytest.importorskip("mpi4py", exc_type=ImportError)

@@ -6,7 +6,6 @@ import copy
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import MDAnalysis as mda  # noqa: N813 - as everybody does
@@ -18,21 +17,17 @@ import sim_adapters.mdanalysis
 from bridge.errors import ConfigError, NobodyListening, OffsetOutOfRange, StagingError
 from bridge.schema import StreamSchema, Topology, Variable
 from bridge.staging import Producer, Stager, StagerClient, StreamOptions
+from bridge.staging.connection import Connection
 from sim_adapters.mdanalysis_units import to_mdanalysis
 from sim_adapters.replay import Replay
 
 assert sim_adapters.mdanalysis.PREFIX == "headrace://"
 
 
-class Connection(SimpleNamespace):
-    def __init__(self, stager: Stager) -> None:
-        super().__init__(address=stager.address, keys=None, timeout=10.0, options=StreamOptions())
-
-
 def stream(stager: Stager, topology: Any, trajectory: Any, **table: Any) -> str:
     """Replay a file into a stager to its end; returns the stream's name for MDAnalysis."""
     keys = {"topology": str(topology), "trajectory": str(trajectory), "name": "w", **table}
-    connection: Any = Connection(stager)
+    connection = Connection(address=stager.address)
     Replay.from_table(keys, Path()).run("w", connection, seed=0, resume=False)
     return url(stager)
 

@@ -6,7 +6,6 @@ import threading
 from collections import UserDict
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import MDAnalysis as mda  # noqa: N813 - as everybody does
@@ -27,21 +26,17 @@ from MDAnalysisTests.datafiles import DCD, GRO, PSF, XTC
 
 import sim_adapters.mdanalysis  # noqa: F401 - lets MDAnalysis know of streams
 from bridge.errors import ConfigError
-from bridge.staging import Stager, StreamOptions
+from bridge.staging import Stager
+from bridge.staging.connection import Connection
 from sim_adapters.mdanalysis_analysis import AnalysisRun, run_analysis
 from sim_adapters.replay import Replay
 
 N = 98
 
 
-class Connection(SimpleNamespace):
-    def __init__(self, stager: Stager) -> None:
-        super().__init__(address=stager.address, keys=None, timeout=10.0, options=StreamOptions())
-
-
 def replay(stager: Stager, **table: Any) -> None:
     keys = {"topology": str(PSF), "trajectory": str(DCD), "name": "adk", **table}
-    connection: Any = Connection(stager)
+    connection = Connection(address=stager.address)
     Replay.from_table(keys, Path()).run("adk", connection, seed=0, resume=False)
 
 

@@ -10,19 +10,10 @@ import pytest
 from MDAnalysisTests.datafiles import DCD, GRO, PSF, XTC
 
 from bridge.errors import ConfigError
-from bridge.staging import Stager, StagerClient, StreamOptions
+from bridge.staging import Stager, StagerClient
+from bridge.staging.connection import Connection
 from sim_adapters.replay import Replay
 from tests.sim_adapters.common import read_stream
-
-
-class Connection:
-    """How a member reaches its stager."""
-
-    def __init__(self, stager: Stager) -> None:
-        self.address = stager.address
-        self.keys = None
-        self.timeout = 10.0
-        self.options = StreamOptions()
 
 
 @pytest.mark.parametrize(
@@ -37,7 +28,7 @@ def test_what_is_replayed_is_what_mdanalysis_reads(
         "select": select, "every": every,
     }  # fmt: skip
     replay = Replay.from_table(table, Path())
-    replay.run("adk", Connection(stager), seed=0, resume=False)  # type: ignore[arg-type]
+    replay.run("adk", Connection(address=stager.address), seed=0, resume=False)
     found = read_stream(client, "adk")
     universe = MDAnalysis.Universe(*files)
     atoms = universe.select_atoms(select)
