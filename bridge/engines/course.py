@@ -55,7 +55,8 @@ class Course:
         self._stops = stops
         self._noted: tuple[str, ...] = ()
         self._welcomed: set[str] = set()
-        self._gaps: dict[str, tuple[int, int, int]] = {}
+        # Simulation, and whether they were passed over, to their number, first offset and end.
+        self._gaps: dict[tuple[str, bool], tuple[int, int, int]] = {}
 
     # ------------------------------------------------------------------ turns
 
@@ -131,28 +132,39 @@ class Course:
 
     # ------------------------------------------------------------------- gaps
 
-    def miss(self, topic: str, first: int, stop: int) -> None:
-        """Note that frames were released unread.
+    def miss(self, topic: str, first: int, stop: int, *, passed_over: bool = False) -> None:
+        """Note that frames were released unread, or passed over.
 
         Told by `tell_gaps`, now and then, since a policy of dropping makes many.
         """
         name = topic.removeprefix(FRAMES)
         self._progress.missed(name, first, stop)
-        count, begin, _ = self._gaps.get(name, (0, first, stop))
-        self._gaps[name] = (count + stop - first, begin, stop)
+        count, begin, _ = self._gaps.get((name, passed_over), (0, first, stop))
+        self._gaps[name, passed_over] = (count + stop - first, begin, stop)
         self.positions[topic] = max(stop, self.positions.get(topic, 0))
 
     def tell_gaps(self) -> None:
         """Tell of the frames that were missed since the last call."""
-        for name, (count, first, stop) in self._gaps.items():
+        for (name, passed_over), (count, first, stop) in self._gaps.items():
+            how = (
+                "were passed over, as this engine was too far behind"
+                if passed_over
+                else "were released before they were analysed"
+            )
             self._publisher.tell(
                 Event(
                     "gap",
-                    f"{count} frames of {name!r} were released before they were analysed, between "
-                    f"the offsets {first} and {stop - 1}.",
+                    f"{count} frames of {name!r} {how}, between the offsets {first} and "
+                    f"{stop - 1}.",
                     simulation=name,
-                    level="warning",
-                    data={"count": count, "first": first, "stop": stop},
+                    # Whoever may pass frames over was meant to do so.
+                    level="info" if passed_over else "warning",
+                    data={
+                        "count": count,
+                        "first": first,
+                        "stop": stop,
+                        "passed_over": passed_over,
+                    },
                 )
             )
         self._gaps.clear()

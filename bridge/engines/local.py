@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Collection
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -168,6 +169,10 @@ class LocalEngine:
         """Return the offset of the next frame of a simulation to be analysed."""
         return self._course.positions.get(FRAMES + simulation, 0)
 
+    def operator(self, name: str) -> Any:
+        """Return the instance of a frame or global operator; for the engine's own thread."""
+        return self._runner.operator(name)
+
     def begin(self) -> None:
         """Take up the checkpoint and replay what follows it; `run` does it by itself."""
         if self._begun:
@@ -224,7 +229,7 @@ class LocalEngine:
         self._stops.hear(fetched.records)
         for gap in fetched.gaps:
             if gap.topic.startswith(FRAMES):
-                course.miss(gap.topic, gap.first, gap.stop)
+                course.miss(gap.topic, gap.first, gap.stop, passed_over=gap.passed_over)
         for batch in fetched.batches:
             course.welcome(batch)
         frames = 0

@@ -48,7 +48,7 @@ class StoredRecord:
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """Offsets that were released before this reader came to them."""
+    """Offsets that this reader did not read: they were released before it came to them."""
 
     topic: str
     """Name of the topic."""
@@ -56,6 +56,8 @@ class Gap:
     """The first one missed."""
     stop: int
     """The offset after the last one missed."""
+    passed_over: bool = False
+    """They were left out on purpose instead (`bridge.engines.observing.Observing`)."""
 
 
 @dataclass(frozen=True, slots=True)
