@@ -8,7 +8,7 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from bridge.cli.stage import signals
+from bridge.cli.stopping import stopped_by_signal
 from bridge.errors import ConfigError
 from bridge.runs.imd_server import ImdServer
 from bridge.runs.keyfiles import client_keys
@@ -65,7 +65,7 @@ def execute(arguments: argparse.Namespace) -> int:
     """Serve until a signal comes."""
     keys = client_keys(arguments.keys)
     address = resolve(arguments.stager, arguments.run_directory)
-    with signals() as told_to_end:
+    with stopped_by_signal() as told_to_end:
         server = ImdServer(
             partial(connect, address, name="serve-imd", keys=keys),
             arguments.simulation,

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
-import signal
 import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import FrameType
 
+from bridge.cli.stopping import stopped_by_signal
 from bridge.config import parse_bytes
 from bridge.errors import ConfigError
 from bridge.runs.keyfiles import stager_keys
@@ -18,7 +15,7 @@ from bridge.staging.messages import StreamOptions
 from bridge.staging.rendezvous import publish, withdraw
 from bridge.staging.stager import Stager
 
-__all__ = ["add_arguments", "execute", "signals"]
+__all__ = ["add_arguments", "execute"]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -46,25 +43,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--keys", default="", help="folder made by headrace keys")
 
 
-@contextlib.contextmanager
-def signals() -> Iterator[Callable[[], bool]]:
-    """Give a function that tells whether SIGINT or SIGTERM has come.
-
-    The service asks it between two messages, so that no signal cuts into the writing of one.
-    """
-    came: list[int] = []
-
-    def note(number: int, frame: FrameType | None) -> None:
-        came.append(number)
-
-    before = {n: signal.signal(n, note) for n in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield lambda: bool(came)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
 def _share(text: str) -> tuple[int, int]:
     number, slash, count = text.partition("/")
     if slash and number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count):
@@ -87,7 +65,7 @@ def execute(arguments: argparse.Namespace) -> int:
         keys=keys,
         allowed=allowed,
     )
-    with signals() as told_to_end:
+    with stopped_by_signal() as told_to_end:
         facts = {
             "address": stager.address,
             "directory": str(stager.directory),

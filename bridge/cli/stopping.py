@@ -12,7 +12,10 @@ __all__ = ["stopped_by_signal"]
 
 @contextlib.contextmanager
 def stopped_by_signal() -> Iterator[Callable[[], bool]]:
-    """Give a function that tells whether SIGINT or SIGTERM has come."""
+    """Give a function that tells whether SIGINT or SIGTERM has come.
+
+    A service asks it between two messages, so that no signal cuts into the writing of one.
+    """
     came: list[int] = []
 
     def note(number: int, frame: FrameType | None) -> None:
