@@ -2,7 +2,18 @@
 
 from analytics.reduction.networks.cvae import CVAE
 from analytics.reduction.networks.deeptica import DeepTICA
+from analytics.reduction.networks.module import WrappedModule
+from analytics.reduction.networks.pointcloud import PointCloudAutoencoder
+from analytics.reduction.networks.tae import TimeLaggedAutoencoder
 from analytics.reduction.networks.vae import VAE
 from analytics.reduction.networks.vampnet import VAMPNet
 
-__all__ = ["CVAE", "VAE", "DeepTICA", "VAMPNet"]
+__all__ = [
+    "CVAE",
+    "VAE",
+    "DeepTICA",
+    "PointCloudAutoencoder",
+    "TimeLaggedAutoencoder",
+    "VAMPNet",
+    "WrappedModule",
+]

@@ -108,4 +108,6 @@ class Whiten(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return shape (n, k), in the precision of the buffers."""
         scaled: Tensor = self.scaling(x)
-        return scaled @ self.weights
+        # Half precision has too few digits for directions of little variance.
+        with torch.autocast(x.device.type, enabled=False):
+            return scaled @ self.weights

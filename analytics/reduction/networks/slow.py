@@ -120,7 +120,7 @@ class SlowModeNetwork(StreamModel):
         """
         first, later = self._pairs(x, y)
         score = slow_score(first, later, self.regularisation, reversible=self.reversible)
-        if self.training and torch.is_grad_enabled():
+        if self.training and torch.is_grad_enabled() and bool(torch.isfinite(score)):
             with torch.no_grad():
                 self._renew(joint_moments(first, later), self.momentum)
         return -score, {"score": score.detach()}

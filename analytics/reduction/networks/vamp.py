@@ -82,8 +82,9 @@ def _factor(covariance: Tensor, regularisation: float) -> Tensor:
     # The last term, far below any spread that matters, keeps outputs that are all constant safe.
     d = len(covariance)
     ridge = regularisation * covariance.diagonal().mean() + 1e-30
-    factor: Tensor = torch.linalg.cholesky(covariance + ridge * torch.eye(d).to(covariance))
-    return factor
+    # Without an error: outputs that are not finite make the score so, which trainers watch.
+    factor, failed = torch.linalg.cholesky_ex(covariance + ridge * torch.eye(d).to(covariance))
+    return torch.where(failed == 0, factor, torch.nan)
 
 
 def slow_score(x: Tensor, y: Tensor, regularisation: float, *, reversible: bool) -> Tensor:
