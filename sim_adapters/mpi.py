@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
+from uuid import uuid4
 
 import msgspec
 import numpy as np
@@ -48,7 +49,7 @@ __all__ = ["MpiLink", "link_mpi"]
 
 _log = logging.getLogger(__name__)
 
-_DONE, _COMMAND, _HOLD, _FRAME = range(4)  # what rank 0 tells
+_DONE, _COMMAND, _HOLD, _FRAME, _JOB = range(5)  # what rank 0 tells
 _NO_STEP = -1
 _LARGE = 4 << 20
 """Bytes of a frame above which segments hold one frame: a million atoms from four ranks were read
@@ -98,6 +99,7 @@ class MpiLink(Asks, Steered):
         self._patience = patience
         self._producer: Producer | None = None
         self._checks: dict[str, Check] = {}
+        self._job = ""
         self._start, self._rows = 0, -1
         self._last_put = -1
         self._next_command: int | None = None
@@ -424,6 +426,12 @@ class MpiLink(Asks, Steered):
         return producer
 
     def _begin(self, schema: StreamSchema) -> Producer:
+        # Without it, ranks might join what a job that died had opened in part.
+        if self.rank == 0:
+            self._job = uuid4().hex
+            self._rounds.tell(_JOB, payload=self._job.encode(), step=self.step)
+        else:
+            self._job = self._rounds.listen(step=self.step).payload.decode()
         producer: Producer | None = None
         mine = -1
         for turn in range(4):
@@ -458,6 +466,7 @@ class MpiLink(Asks, Steered):
             options = msgspec.structs.replace(options, segment=schema.frame_nbytes)
         return Producer(
             self.simulation, schema, address=self._address, options=options, rank=self.rank,
+            job=self._job,
             capabilities=self._capabilities, keys=self._keys, timeout=self._timeout,
         )  # fmt: skip
 

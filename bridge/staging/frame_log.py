@@ -141,7 +141,7 @@ class FrameLog(TopicLog[Entry]):
                 mine = self._join(request, request.sequence)
         elif mine is not None and mine.token == request.token:
             pass
-        elif mine is None and self._waits_for(request.rank):
+        elif mine is None and self._waits_for(request.rank, request.token):
             mine = self._join(request, 0)
         else:
             self._begin(request)
@@ -152,8 +152,11 @@ class FrameLog(TopicLog[Entry]):
             self.note(Finished(False))
         return mine
 
-    def _waits_for(self, rank: int) -> bool:
-        """Return whether the present life goes on and this rank has not come yet."""
+    def _waits_for(self, rank: int, token: str) -> bool:
+        """Return whether the present life goes on, this rank has not come yet, and is of its job."""
+        everybody = [*self._ranks.values(), *self._left.values()]
+        if any(_job_of(other.token) != _job_of(token) for other in everybody):
+            return False
         # Quick ranks may have come to their end before slow ones have begun.
         return (
             bool(self._ranks or self._left)
@@ -532,6 +535,11 @@ def _same_layout(a: StreamSchema, b: StreamSchema) -> bool:
         and [msgspec.structs.replace(v, description="") for v in a.variables]
         == [msgspec.structs.replace(v, description="") for v in b.variables]
     )
+
+
+def _job_of(token: str) -> str:
+    """Return the word that ranks of one job have in common: what is before a colon."""
+    return token.rpartition(":")[0]
 
 
 def _describe(schema: StreamSchema) -> str:

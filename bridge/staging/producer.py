@@ -81,6 +81,9 @@ class Producer:
         How the stager keeps the stream.
     rank
         Which of the schema's ranks this process is.
+    job
+        A word that the ranks of one job have in common, and no other job has: then a rank never
+        joins what an earlier job left half opened. Letters, digits, ``_``, ``.`` and ``-``.
     capabilities
         What others may do to the simulation.
     timeout
@@ -104,6 +107,7 @@ class Producer:
         address: str,
         options: StreamOptions | None = None,
         rank: int = 0,
+        job: str = "",
         capabilities: Sequence[Capability] = (),
         keys: Any = None,
         timeout: float = 10.0,
@@ -118,8 +122,9 @@ class Producer:
         self._connection = (address, keys)
         address = owner(simulation, address)
         self._io = ProducerIO(
-            simulation, schema, self.options, rank=rank, capabilities=tuple(capabilities),
-            address=address, keys=keys, timeout=timeout, linger=linger, mapped=mapped,
+            simulation, schema, self.options, rank=rank, job=job,
+            capabilities=tuple(capabilities), address=address, keys=keys, timeout=timeout,
+            linger=linger, mapped=mapped,
         )  # fmt: skip
         opened = self._io.opened
         self.resumed = Resumed(

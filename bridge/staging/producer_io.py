@@ -21,7 +21,7 @@ from bridge.errors import (
     StreamFull,
     error_from_code,
 )
-from bridge.schema import StreamSchema
+from bridge.schema import StreamSchema, check_name
 from bridge.staging import messages as m
 from bridge.staging.delivery import OpenChunk, Sent, Window
 from bridge.staging.room import Room
@@ -69,6 +69,7 @@ class ProducerIO:
         options: m.StreamOptions,
         *,
         rank: int,
+        job: str,
         capabilities: tuple[Capability, ...],
         address: str,
         keys: Any,
@@ -89,7 +90,7 @@ class ProducerIO:
         self.commands_seen = 0
         self._capabilities = capabilities
         self._linger = linger
-        self._token = uuid4().hex
+        self._token = f"{check_name(job, 'job')}:{uuid4().hex}" if job else uuid4().hex
         self._changed = threading.Condition()
         self._chunks: deque[OpenChunk] = deque()
         # Topic, record, and its number where it must not be stored twice.

@@ -118,9 +118,15 @@ hr_stream *open_link(const Words &options, const std::string &name, int64_t size
 {
     const int64_t cube[] = {size, size, size};
     hr_stream *s = nullptr;
+    // So that no rank joins what an earlier job that died had opened in part.
+    char job[HR_JOB_SIZE] = "";
+    if (rank == 0)
+        check(hr_make_job(job, sizeof job), "job");
+    MPI_Bcast(job, sizeof job, MPI_CHAR, 0, MPI_COMM_WORLD);
     check(hr_new(&s, name.c_str()), "name");
     for (const auto &[option, value] : options)
         check(hr_set(s, option.c_str(), value.c_str()), option.c_str());
+    check(hr_set(s, "job", job), "job");
     check(hr_set_number(s, "rank", rank), "rank");
     check(hr_set_number(s, "ranks", ranks), "ranks");
     check(hr_declare(s, "u", HR_FLOAT64, 3, cube, "", HR_DECOMPOSED), "u");

@@ -100,8 +100,13 @@ contains
   end subroutine
 
   subroutine open_link()
+    character(32) :: job
     call check(s%new(trim(name)), 'name')
     call read_words(options=.true.)
+    ! So that no rank joins what an earlier job that died had opened in part.
+    if (rank == 0) job = hr_make_job()
+    call MPI_Bcast(job, 32, MPI_CHARACTER, 0, MPI_COMM_WORLD)
+    call check(s%set('job', job), 'job')
     call check(s%set('rank', rank), 'rank')
     call check(s%set('ranks', ranks), 'ranks')
     call check(s%declare('u', HR_FLOAT64, [n, n, n], decomposed=.true.), 'u')

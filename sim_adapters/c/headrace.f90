@@ -33,7 +33,7 @@ module headrace
     HR_ERROR_COMMAND = -14, HR_ERROR_MEMORY = -15, HR_ERROR_KEYS = -16
   character(*), parameter, public :: HR_FLOAT32 = '<f4', HR_FLOAT64 = '<f8', HR_INT32 = '<i4', &
     HR_INT64 = '<i8', HR_COMPLEX64 = '<c8', HR_COMPLEX128 = '<c16'
-  public :: hr_message, hr_resumed, hr_statistics, int32, int64, real32, real64
+  public :: hr_message, hr_make_job, hr_resumed, hr_statistics, int32, int64, real32, real64
 
   ! A command; valid until it is answered.
   type, public :: hr_command
@@ -111,6 +111,19 @@ contains
   function hr_message() result(text)
     character(:), allocatable :: text
     text = text_at(c_last_error())
+  end function
+
+  ! A word for the option 'job', made by rank 0, which broadcasts it to the others; blank if the
+  ! system has no random numbers.
+  function hr_make_job() result(word)
+    character(32) :: word
+    character(kind=c_char) :: letters(33)
+    integer :: i
+    word = ' '
+    if (c_make_job(letters, 33_c_size_t) < 0) return
+    do i = 1, 32
+      word(i:i) = letters(i)
+    end do
   end function
 
   integer function stream_new(s, simulation) result(code)

@@ -95,6 +95,8 @@ int hr_new(hr_stream **stream, const char *simulation);
  *   keys           folder with client.key and stager.pub, for an encrypted connection;
  *                  default: HEADRACE_KEYS
  *   rank, ranks    which of how many processes writes blocks of every frame; default 0 of 1
+ *   job            a word that the ranks of one job have in common, and no other job has, so that
+ *                  none of them joins what an earlier job left half opened; see hr_make_job
  *   when_full      "block", "drop_oldest", "drop_newest" or "latest"; default "block"
  *   capacity       bytes that the stream may hold; default 256 MiB
  *   keep           bytes that stay readable behind all consumers; default 32 MiB
@@ -109,6 +111,17 @@ int hr_new(hr_stream **stream, const char *simulation);
  */
 int hr_set(hr_stream *stream, const char *option, const char *value);
 int hr_set_number(hr_stream *stream, const char *option, double value);
+
+/*
+ * Make a word for the option "job", as rank 0, which broadcasts it to the others:
+ *
+ *     char job[HR_JOB_SIZE] = "";
+ *     if (rank == 0) hr_make_job(job, sizeof job);
+ *     MPI_Bcast(job, sizeof job, MPI_CHAR, 0, MPI_COMM_WORLD);
+ *     hr_set(s, "job", job);
+ */
+#define HR_JOB_SIZE 33
+int hr_make_job(char *word, size_t size);
 
 /* Types of values: NumPy's type strings; any other that NumPy knows with 'b', 'i', 'u', 'f',
  * 'c' or 'S' may be given, too. */

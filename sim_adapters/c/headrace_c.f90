@@ -24,6 +24,12 @@ module headrace_c
       import :: c_ptr
       type(c_ptr) :: text
     end function
+    function c_make_job(word, size) bind(c, name='hr_make_job') result(code)
+      import :: c_char, c_int, c_size_t
+      character(kind=c_char), intent(out) :: word(*)
+      integer(c_size_t), value :: size
+      integer(c_int) :: code
+    end function
     function c_strlen(text) bind(c, name='strlen') result(n)
       import :: c_ptr, c_size_t
       type(c_ptr), value :: text

@@ -483,7 +483,7 @@ struct hr_stream {
     int64_t rank;
     int wanted;
     double timeout, patience, linger;
-    char token[33];
+    char token[HR_MAX_NAME + 40]; /* the job, a colon, 32 digits; or these alone */
 
     bool is_open, is_closed;
     hr_resumed resumed;

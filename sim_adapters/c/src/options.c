@@ -105,6 +105,25 @@ static int set_mapped(hr_stream *s, const char *value)
                    value);
 }
 
+static int set_job(hr_stream *s, const char *value)
+{
+    char digits[33];
+    int code = *value ? hr_check_name(value, "job") : HR_OK;
+    if (code < 0)
+        return code;
+    memcpy(digits, s->token + strlen(s->token) - 32, sizeof digits);
+    snprintf(s->token, sizeof s->token, "%s%s%s", value, *value ? ":" : "", digits);
+    return HR_OK;
+}
+
+int hr_make_job(char *word, size_t size)
+{
+    if (word == NULL || size < HR_JOB_SIZE)
+        return hr_fail(HR_ERROR_ARGUMENT, "hr_make_job needs a place of HR_JOB_SIZE bytes.");
+    return hr_random_hex(word, 16) ? HR_OK
+                                   : hr_fail(HR_ERROR_MEMORY, "The system has no random numbers.");
+}
+
 int hr_set(hr_stream *s, const char *option, const char *value)
 {
     if (s == NULL || option == NULL || value == NULL)
@@ -125,11 +144,15 @@ int hr_set(hr_stream *s, const char *option, const char *value)
             code = hr_check_new(s, "hr_set");
             return code < 0 ? code : hr_replace(texts[i].field, value);
         }
-    bool is_policy = strcmp(option, "when_full") == 0;
-    if (code == HR_OK && (is_policy || strcmp(option, "mapped") == 0)) {
-        code = hr_check_new(s, "hr_set");
-        return code < 0 ? code : is_policy ? set_policy(s, value) : set_mapped(s, value);
-    }
+    static const struct {
+        const char *name;
+        int (*set)(hr_stream *s, const char *value);
+    } words[] = {{"when_full", set_policy}, {"mapped", set_mapped}, {"job", set_job}};
+    for (size_t i = 0; i < sizeof words / sizeof *words && code == HR_OK; i++)
+        if (strcmp(option, words[i].name) == 0) {
+            code = hr_check_new(s, "hr_set");
+            return code < 0 ? code : words[i].set(s, value);
+        }
     if (code < 0)
         return code;
     char *end;
