@@ -9,7 +9,7 @@ from bridge.errors import ConfigError
 
 __all__ = ["JobOptions", "LocalOptions"]
 
-_MAY_BE_ZERO = ("threads",)
+_MAY_BE_ZERO = ("gather", "threads")
 
 
 class LocalOptions(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
@@ -29,6 +29,10 @@ class LocalOptions(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True
         operators are slow, so that a batch takes no longer than about `batch_seconds`.
     batch_seconds
         See `max_frames`.
+    gather
+        Seconds from one taking of frames to the next, at least, where a frame operator takes those
+        of many simulations at once (a network): fewer, larger batches, for so much more latency.
+        0 for no waiting.
     idle_timeout
         Seconds without a frame after which a run until the streams have finished gives up.
     reconnect_timeout
@@ -47,6 +51,7 @@ class LocalOptions(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True
     max_frames: int = 4096
     max_bytes: int = 16 << 20
     batch_seconds: float = 0.25
+    gather: float = 0.0
     idle_timeout: float = 600.0
     reconnect_timeout: float = 60.0
     stop_timeout: float = 60.0

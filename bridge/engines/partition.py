@@ -15,6 +15,7 @@ from collections.abc import Callable, Collection, Mapping
 
 import msgspec
 
+from bridge.engines.calling import Begun
 from bridge.engines.handing import Hand
 from bridge.engines.job import Job, split_partition
 from bridge.engines.outcome import Outcome
@@ -292,6 +293,7 @@ class PartitionStage:
         self, chosen: list[Partition], touched: dict[str, None], wait: float, deadline: float
     ) -> int:
         by_topic = {one.topic: one for one in chosen}
+        self._portions.gather(self.job.options.gather if self._runner.gathers else 0.0)
         fetched = self._client.fetch(
             {one.topic: one.position for one in chosen},
             group=self.job.consumer,
@@ -307,18 +309,10 @@ class PartitionStage:
             for gap in fetched.gaps:
                 self._miss(by_topic[gap.topic], gap.first, gap.stop)
                 touched[by_topic[gap.topic].name] = None
-            for batch, put in self._portions.cut(fetched):
-                one = by_topic[FRAMES + batch.simulation]
-                if one.pending is not None or (came and time.monotonic() > deadline):
-                    # The rest of this stream comes again.
-                    continue
-                if batch.first != one.position:
-                    continue
-                began = time.monotonic()
-                self._analyse(one, batch, put)
-                self._portions.adapt(len(batch), time.monotonic() - began)
-                came += len(batch)
-                touched[one.name] = None
+            for group in self._portions.groups(fetched, together=self._runner.gathers):
+                if came and time.monotonic() > deadline:
+                    break
+                came += self._analyse_group(group, by_topic, touched)
         for topic in fetched.finished:
             one = by_topic[topic]
             if one.position == fetched.positions[topic] and self._settle(one):
@@ -329,6 +323,29 @@ class PartitionStage:
             # Those that were served go to the end of the queue.
             if name in self._open:
                 self._open[name] = self._open.pop(name)
+        return came
+
+    def _analyse_group(
+        self,
+        group: list[tuple[FrameBatch, float]],
+        by_topic: dict[str, Partition],
+        touched: dict[str, None],
+    ) -> int:
+        """Analyse batches whose turn it is; the frame operators see those of a group together."""
+        began = time.monotonic()
+        several = len(group) > 1
+        ready = self._runner.begin([batch for batch, _ in group]) if several else [None]
+        came = 0
+        for (batch, put), begun in zip(group, ready, strict=True):
+            one = by_topic[FRAMES + batch.simulation]
+            if one.pending is not None or batch.first != one.position:
+                # The rest of this stream comes again.
+                continue
+            self._analyse(one, batch, put, begun)
+            came += len(batch)
+            touched[one.name] = None
+        if came:
+            self._portions.adapt(came, time.monotonic() - began)
         return came
 
     def _pump_shares(self, chosen: list[Partition], touched: dict[str, None], wait: float) -> int:
@@ -454,8 +471,10 @@ class PartitionStage:
         one.dirty += 1
         self._hand.gap(one.name, one.simulation, first, stop)
 
-    def _analyse(self, one: Partition, batch: FrameBatch, put: float) -> None:
-        outcome = self._runner.process(batch)
+    def _analyse(
+        self, one: Partition, batch: FrameBatch, put: float, begun: Begun | None = None
+    ) -> None:
+        outcome = self._runner.process(batch, begun=begun)
         one.step, one.time = int(batch.steps[-1]), float(batch.times[-1])
         self._finish_batch(one, outcome, put, batch.nbytes)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 
 from bridge.frames import FrameBatch
@@ -54,6 +55,7 @@ class Portions:
         self.frames = max_frames
         self._limit = max_frames
         self._seconds = seconds
+        self._taken = -float("inf")
 
     def cut(self, fetched: Fetched) -> Iterator[tuple[FrameBatch, float]]:
         """Cut what staging holds in one piece, and would be too much at once; join what is little.
@@ -71,8 +73,38 @@ class Portions:
                 yield (batch if whole else batch.take(slice(at, stop))), put
                 at = stop
 
+    def groups(
+        self, fetched: Fetched, *, together: bool
+    ) -> Iterator[list[tuple[FrameBatch, float]]]:
+        """Put the pieces of `cut` into groups, in their order, each of no more frames than a piece.
+
+        Parameters
+        ----------
+        fetched
+            What was fetched.
+        together
+            Whether it is of use to have several in a group; otherwise each is one of its own.
+        """
+        group: list[tuple[FrameBatch, float]] = []
+        frames = 0
+        for batch, put in self.cut(fetched):
+            if group and (not together or frames + len(batch) > self.frames):
+                yield group
+                group, frames = [], 0
+            group.append((batch, put))
+            frames += len(batch)
+        if group:
+            yield group
+
+    def gather(self, seconds: float) -> None:
+        """Wait until so much time has passed since frames were last taken, that more may come."""
+        left = self._taken + seconds - time.monotonic()
+        if left > 0:
+            time.sleep(left)
+
     def adapt(self, frames: int, seconds: float) -> None:
         """Note what some frames took."""
+        self._taken = time.monotonic()
         fit = int(frames * self._seconds / max(seconds, 1e-9))
         # Up by halves, so that one quick batch does not bring a very long one.
         wanted = (self.frames + fit + 1) // 2 if fit > self.frames else fit
