@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import logging
 import os
 import threading
@@ -47,10 +46,9 @@ class Served:
 
 def open_registry(folder: str) -> RegistryLike:
     """Return the registry in a folder."""
-    made: RegistryLike = importlib.import_module("analytics.learning.registry").Registry(
-        Path(folder)
-    )
-    return made
+    from analytics.learning.registry import Registry
+
+    return Registry(Path(folder))
 
 
 class Serving:
