@@ -8,6 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from bridge.cli.stager_options import add_export_arguments, add_stager_arguments
 from bridge.cli.stopping import stopped_by_signal
 from bridge.config import parse_duration
 from bridge.runs.keyfiles import client_keys
@@ -26,16 +27,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("stream", help="name of a simulation, or a topic such as results/pca/sim")
     parser.add_argument("out", type=Path, metavar="OUT.bp", help="the file")
-    parser.add_argument("--stager", help="address of the stager (default: HEADRACE_STAGER)")
-    parser.add_argument("--run-directory", type=Path, help="where the stager wrote stager.json")
-    parser.add_argument("--keys", default="", help="folder of keys")
+    add_stager_arguments(parser)
     parser.add_argument("--now", action="store_true", help="end with what is there now")
-    parser.add_argument(
-        "--layout", choices=("plain", "openpmd"), default="plain",
-        help="each variable under its name, or particles by openPMD's convention (%(default)s)",
-    )  # fmt: skip
-    parser.add_argument("--patience", default="60 s", help="limit for a step (%(default)s)")
-    parser.add_argument("--wait", default="0 s", help="for the topic to appear (%(default)s)")
+    add_export_arguments(parser, layout="plain")
 
 
 def execute(arguments: argparse.Namespace) -> int:

@@ -6,14 +6,17 @@ import argparse
 import json
 from pathlib import Path
 
-import msgspec
 from rich.console import Console
 
+from bridge.cli.stager_options import (
+    add_stager_arguments,
+    add_stream_arguments,
+    read_stream_options,
+)
 from bridge.cli.stopping import stopped_by_signal
-from bridge.config import parse_bytes, parse_duration
+from bridge.config import parse_duration
 from bridge.errors import ConfigError
 from bridge.staging.adios import Ingest
-from bridge.staging.messages import StreamOptions
 from bridge.staging.rendezvous import resolve
 
 __all__ = ["add_arguments", "execute", "read_parameters"]
@@ -30,17 +33,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="contact of an SST stream (the file CONTACT.sst tells where it is), or a BP file",
     )  # fmt: skip
     parser.add_argument("--simulation", required=True, help="name of the simulation")
-    parser.add_argument("--stager", help="address of the stager (default: HEADRACE_STAGER)")
-    parser.add_argument("--run-directory", type=Path, help="where the stager wrote stager.json")
-    parser.add_argument("--keys", default="", help="folder of keys")
+    add_stager_arguments(parser)
     parser.add_argument("--mapping", type=Path, help="TOML file that says what variables mean")
     parser.add_argument("--engine", choices=("auto", "SST", "BP5"), default="auto")
     parser.add_argument(
         "--parameter", action="append", default=[], metavar="NAME=VALUE",
         help="for ADIOS2's engine, such as DataTransport=RDMA",
     )  # fmt: skip
-    parser.add_argument("--when-full", default="block", help="what a full stream does")
-    parser.add_argument("--capacity", default="256 MiB", help="bytes of the stream (%(default)s)")
+    add_stream_arguments(parser)
     limits = parser.add_argument_group("time limits")
     limits.add_argument("--open-timeout", default="60 s", help="for the writers (%(default)s)")
     limits.add_argument("--patience", default="5 min", help="for a step (%(default)s)")
@@ -62,13 +62,7 @@ def read_parameters(given: list[str]) -> dict[str, str]:
 
 def execute(arguments: argparse.Namespace) -> int:
     """Read until the writers end, or a signal comes."""
-    try:
-        options = msgspec.convert(
-            {"when_full": arguments.when_full, "capacity": parse_bytes(arguments.capacity)},
-            StreamOptions,
-        )
-    except msgspec.ValidationError as error:
-        raise ConfigError(f"--when-full: {error}.") from error
+    options = read_stream_options(arguments)
     address = resolve(arguments.stager, arguments.run_directory)
     ingest = Ingest(
         arguments.sources,

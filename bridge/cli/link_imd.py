@@ -9,15 +9,17 @@ import signal
 from pathlib import Path
 from typing import Any
 
-import msgspec
 from rich.console import Console
 
-from bridge.config import parse_bytes
+from bridge.cli.stager_options import (
+    add_stager_arguments,
+    add_stream_arguments,
+    read_stream_options,
+)
 from bridge.errors import ConfigError
 from bridge.runs.adapters import load_adapter
 from bridge.runs.keyfiles import client_keys
 from bridge.staging.connection import Connection
-from bridge.staging.messages import StreamOptions
 from bridge.staging.rendezvous import resolve
 from bridge.staging.spread import connect
 
@@ -34,11 +36,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("engine_at", metavar="HOST:PORT", help="where the engine listens")
     stream = parser.add_argument_group("the stream")
     stream.add_argument("--simulation", default="imd", help="its name (%(default)s)")
-    stream.add_argument("--stager", help="address of the stager (default: HEADRACE_STAGER)")
-    stream.add_argument("--run-directory", type=Path, help="where the stager wrote stager.json")
-    stream.add_argument("--keys", default="", help="folder of keys")
-    stream.add_argument("--when-full", default="block", help="what a full stream does")
-    stream.add_argument("--capacity", default="256 MiB", help="bytes of the stream")
+    add_stager_arguments(stream)
+    add_stream_arguments(stream)
     stream.add_argument(
         "--again", action="store_true", help="go on after the last frame of an earlier session"
     )
@@ -102,13 +101,7 @@ def execute(arguments: argparse.Namespace) -> int:
     ):  # fmt: skip
         table[name] = getattr(arguments, name)
     adapter = load_adapter(table, Path.cwd(), "headrace link-imd")
-    try:
-        options = msgspec.convert(
-            {"when_full": arguments.when_full, "capacity": parse_bytes(arguments.capacity)},
-            StreamOptions,
-        )
-    except msgspec.ValidationError as error:
-        raise ConfigError(f"--when-full: {error}.") from error
+    options = read_stream_options(arguments)
     keys = client_keys(arguments.keys)
     address = resolve(arguments.stager, arguments.run_directory)
     connection = Connection(address=address, keys=keys, options=options)

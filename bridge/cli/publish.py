@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
-from pathlib import Path
 
 from rich.console import Console
 
 from bridge.cli.ingest import read_parameters
+from bridge.cli.stager_options import add_export_arguments, add_stager_arguments
 from bridge.cli.stopping import stopped_by_signal
 from bridge.config import parse_duration
 from bridge.runs.keyfiles import client_keys
@@ -27,9 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("stream", help="name of a simulation, or a topic such as results/pca/sim")
     parser.add_argument("contact", help="of the SST stream: CONTACT.sst tells readers where it is")
-    parser.add_argument("--stager", help="address of the stager (default: HEADRACE_STAGER)")
-    parser.add_argument("--run-directory", type=Path, help="where the stager wrote stager.json")
-    parser.add_argument("--keys", default="", help="folder of keys")
+    add_stager_arguments(parser)
     parser.add_argument(
         "--when-full", choices=("drop_newest", "latest", "block"), default="drop_newest",
         help="leave out what the slowest reader has no room for, or wait for him (%(default)s)",
@@ -38,15 +36,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--readers", type=int, default=0, help="to wait for first (%(default)s)")
     parser.add_argument("--from-start", action="store_true", help="begin with the oldest frame")
     parser.add_argument(
-        "--layout", choices=("plain", "openpmd"), default="openpmd",
-        help="each variable under its name, or particles by openPMD's convention (%(default)s)",
-    )  # fmt: skip
-    parser.add_argument(
         "--parameter", action="append", default=[], metavar="NAME=VALUE",
         help="for SST, such as DataTransport=RDMA",
     )  # fmt: skip
-    parser.add_argument("--patience", default="60 s", help="limit for a step (%(default)s)")
-    parser.add_argument("--wait", default="0 s", help="for the topic to appear (%(default)s)")
+    add_export_arguments(parser, layout="openpmd")
 
 
 def execute(arguments: argparse.Namespace) -> int:

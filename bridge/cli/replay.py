@@ -15,8 +15,12 @@ import msgspec
 import numpy as np
 from rich.console import Console
 
+from bridge.cli.stager_options import (
+    add_stager_arguments,
+    add_stream_arguments,
+    read_stream_options,
+)
 from bridge.codec import decode_batch
-from bridge.config import parse_bytes
 from bridge.errors import ConfigError
 from bridge.frames import FrameBatch
 from bridge.runs.adapters import load_adapter
@@ -25,7 +29,7 @@ from bridge.runs.keyfiles import client_keys
 from bridge.runs.recorded import open_run
 from bridge.staging.client import StagerClient
 from bridge.staging.connection import Connection
-from bridge.staging.messages import StreamOptions, TopicStatus
+from bridge.staging.messages import TopicStatus
 from bridge.staging.rendezvous import resolve
 
 __all__ = ["add_arguments", "execute"]
@@ -42,17 +46,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the folder of a run; or a topology and a trajectory (or one file that is both)",
     )  # fmt: skip
     stream = parser.add_argument_group("for a trajectory")
-    stream.add_argument("--address", help="of the stager (default: HEADRACE_STAGER)")
-    stream.add_argument("--run-directory", type=Path, help="where the stager wrote stager.json")
-    stream.add_argument("--keys", default="", help="folder of keys")
+    add_stager_arguments(stream, "--address")
     stream.add_argument("--name", default="replay", help="name of the simulation (%(default)s)")
     stream.add_argument("--select", default="all", help="atoms, in MDAnalysis's language")
     stream.add_argument("--every", type=int, default=1, help="each n-th frame (%(default)s)")
     pace = stream.add_mutually_exclusive_group()
     pace.add_argument("--frames-per-second", type=float, default=0.0)
     pace.add_argument("--speed", type=float, default=0.0, help="simulated ps a second")
-    stream.add_argument("--when-full", default="block", help="what a full stream does")
-    stream.add_argument("--capacity", default="256 MiB", help="bytes of the stream")
+    add_stream_arguments(stream)
     stream.add_argument(
         "--again", action="store_true", help="go on after the last frame of an earlier replay"
     )
@@ -78,13 +79,7 @@ def _stream(arguments: argparse.Namespace) -> int:
     files: list[Path] = arguments.what
     if len(files) > 2:
         raise ConfigError("Name a topology and one trajectory; join several beforehand.")
-    try:
-        options = msgspec.convert(
-            {"when_full": arguments.when_full, "capacity": parse_bytes(arguments.capacity)},
-            StreamOptions,
-        )
-    except msgspec.ValidationError as error:
-        raise ConfigError(f"--when-full: {error}.") from error
+    options = read_stream_options(arguments)
     adapter = load_adapter(
         {
             "adapter": "replay",

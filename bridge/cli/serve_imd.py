@@ -6,8 +6,8 @@ import argparse
 import json
 import sys
 from functools import partial
-from pathlib import Path
 
+from bridge.cli.stager_options import add_stager_arguments
 from bridge.cli.stopping import stopped_by_signal
 from bridge.errors import ConfigError
 from bridge.runs.imd_server import ImdServer
@@ -33,9 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="let other machines connect: IMD has no keys, whoever finds the port can read",
     )
-    parser.add_argument("--stager", help="address of the stager (default: HEADRACE_STAGER)")
-    parser.add_argument("--run-directory", type=Path, help="where the stager wrote stager.json")
-    parser.add_argument("--keys", default="", help="folder of keys")
+    add_stager_arguments(parser)
     parser.add_argument(
         "--version", type=int, default=3, dest="protocol",
         help="of IMD (%(default)s); 2 for readers that know no other",

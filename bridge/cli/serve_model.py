@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
+from bridge.cli.stager_options import add_stager_arguments
 from bridge.cli.stopping import stopped_by_signal
 from bridge.config import build, find_entry_point
 from bridge.errors import ConfigError
@@ -40,9 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="for what answers, such as device=cuda or threads=2; may be repeated",
     )  # fmt: skip
     parser.add_argument("--max-rows", type=int, default=1 << 20, help="of one call (%(default)s)")
-    parser.add_argument("--stager", help="address of the stager (default: HEADRACE_STAGER)")
-    parser.add_argument("--run-directory", type=Path, help="where the stager wrote stager.json")
-    parser.add_argument("--keys", default="", help="folder of keys")
+    add_stager_arguments(parser)
 
 
 def read_settings(given: list[str]) -> dict[str, Any]:
