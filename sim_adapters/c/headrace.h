@@ -292,6 +292,43 @@ typedef struct hr_statistics {
 
 int hr_get_statistics(hr_stream *stream, hr_statistics *statistics);
 
+/* ------------------------------------------------------------------------------- models */
+
+/*
+ * A model that is served beside ("headrace serve-model"), and may be asked for what a simulation
+ * would else compute:
+ *
+ *     hr_model *m;
+ *     hr_model_open(s, "rate", &m);
+ *     ...
+ *     hr_model_input(m, "u", u, n, 1);
+ *     hr_model_input(m, "v", v, n, 1);
+ *     int answered = hr_infer(m, 1.0) == HR_OK;
+ *     hr_model_valid(m, valid, n);
+ *     if (answered) hr_model_output(m, "rate", rate, n);
+ *     for (i = 0; i < n; i++) if (!valid[i]) rate[i] = compute(u[i], v[i]);
+ *     ...
+ *     hr_model_close(&m);
+ *
+ * hr_infer returns HR_NONE, and no row is valid, where nobody answers in `timeout` seconds; the
+ * service is then not asked for 5 seconds, so that one that is away costs little. A row that is
+ * not valid lies outside of what the model has learned: its output means nothing. Each rank opens
+ * a model for itself; what waits is answered together.
+ */
+typedef struct hr_model hr_model;
+
+int hr_model_open(hr_stream *stream, const char *service, hr_model **model);
+/* An input of the next request, which copies it: `rows` times `width` numbers, row by row. */
+int hr_model_input(hr_model *model, const char *name, const double *values, int64_t rows,
+                   int64_t width);
+int hr_infer(hr_model *model, double timeout);
+/* Which rows may be used (`valid` may be NULL); returns how many. */
+int64_t hr_model_valid(const hr_model *model, unsigned char *valid, int64_t rows);
+int hr_model_output(const hr_model *model, const char *name, double *values, size_t count);
+int64_t hr_model_version(const hr_model *model);    /* of the answer; 0 if there is none */
+const char *hr_model_reason(const hr_model *model); /* why rows are not valid; "" if all are */
+void hr_model_close(hr_model **model);
+
 #ifdef __cplusplus
 }
 #endif

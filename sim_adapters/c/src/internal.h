@@ -338,6 +338,9 @@ void hr_session_close(hr_session *session);
 int hr_session_hello(hr_session *session, bool first);
 int hr_session_ask(hr_session *session, hr_buffer *request, uint64_t number,
                    hr_reply_kind kind, double wait, hr_message *message, hr_reply *reply);
+/* Wait for the answer to a request that was sent; it is not sent again. */
+int hr_session_await(hr_session *session, uint64_t number, hr_reply_kind kind, double timeout,
+                     hr_message *message, hr_reply *reply);
 int hr_session_send(hr_session *session, hr_buffer *head); /* frees the buffer */
 int hr_session_send_parts(hr_session *session, hr_buffer *head, void *parts, size_t n);
 /* 1: a message came; 0: none until the time limit, or woken; < 0: error */
@@ -373,8 +376,9 @@ typedef struct hr_state {
 int hr_decode_state(hr_state *state, hr_span data);
 void hr_state_free(hr_state *state);
 int hr_array_doubles(const hr_array *array, double *out); /* HR_ERROR_COMMAND: not real */
+int hr_array_numbers(const hr_array *array, double *out); /* whether they are finite or not */
 uint8_t *hr_encode_state(const hr_array *arrays, const int64_t *const *shapes, const int *ndims,
-                         size_t n, size_t *size); /* for tests */
+                         size_t n, const hr_buffer *plain, size_t *size);
 
 /* --------------------------------------------------------------------------- channel.c */
 

@@ -289,6 +289,17 @@ int hr_session_hello(hr_session *s, bool first)
     return code;
 }
 
+/* HR_OK if a reply is of the kind that was asked for. */
+static int judge(const hr_reply *reply, hr_reply_kind kind)
+{
+    if (reply->kind == HR_REFUSED)
+        return refused(reply);
+    if (reply->kind != kind)
+        return hr_fail(HR_ERROR_PROTOCOL, "The stager answered with something that was not asked "
+                                          "for; check that both sides are of the same release.");
+    return HR_OK;
+}
+
 /* Ask, and wait for an answer of a kind; reply and message stay valid until hr_message_free. */
 int hr_session_ask(hr_session *s, hr_buffer *request, uint64_t number, hr_reply_kind kind,
                    double wait, hr_message *message, hr_reply *reply)
@@ -312,10 +323,14 @@ int hr_session_ask(hr_session *s, hr_buffer *request, uint64_t number, hr_reply_
         }
     }
     hr_buffer_free(request);
-    if (code == 1 && reply->kind == HR_REFUSED)
-        code = refused(reply);
-    else if (code == 1 && reply->kind != kind)
-        code = hr_fail(HR_ERROR_PROTOCOL, "The stager answered with something that was not asked "
-                                          "for; check that both sides are of the same release.");
-    return code == 1 ? HR_OK : code;
+    return code == 1 ? judge(reply, kind) : code;
+}
+
+int hr_session_await(hr_session *s, uint64_t number, hr_reply_kind kind, double timeout,
+                     hr_message *message, hr_reply *reply)
+{
+    int code = wait_for(s, number, hr_monotonic() + timeout, message, reply);
+    if (code == 0)
+        code = lost(s);
+    return code == 1 ? judge(reply, kind) : code;
 }

@@ -100,7 +100,7 @@ int hr_decode_state(hr_state *state, hr_span data)
     return HR_OK;
 }
 
-int hr_array_doubles(const hr_array *a, double *out)
+int hr_array_numbers(const hr_array *a, double *out)
 {
     char kind = a->dtype[1];
     if ((kind != 'f' && kind != 'i' && kind != 'u') || (kind == 'f' && a->itemsize < 4))
@@ -120,19 +120,33 @@ int hr_array_doubles(const hr_array *a, double *out)
             out[i] = (double)bits;
         else
             out[i] = (double)((int64_t)(bits << shift) / ((int64_t)1 << shift));
-        if (!isfinite(out[i]))
-            return hr_fail(HR_ERROR_COMMAND, "The array '%.128s' has values that are not finite.",
-                           a->name);
     }
     return HR_OK;
 }
 
+int hr_array_doubles(const hr_array *a, double *out)
+{
+    int code = hr_array_numbers(a, out);
+    for (size_t i = 0; i < a->count && code == HR_OK; i++)
+        if (!isfinite(out[i]))
+            return hr_fail(HR_ERROR_COMMAND, "The array '%.128s' has values that are not finite.",
+                           a->name);
+    return code;
+}
+
 uint8_t *hr_encode_state(const hr_array *arrays, const int64_t *const *shapes, const int *ndims,
-                         size_t n, size_t *size)
+                         size_t n, const hr_buffer *plain, size_t *size)
 {
     hr_buffer b = {0};
     uint64_t position = 0;
-    hr_write_map(&b, 1);
+    hr_write_map(&b, 2);
+    hr_write_text(&b, "m");
+    if (plain == NULL)
+        hr_write_map(&b, 0);
+    else {
+        hr_write_bytes(&b, plain->data, plain->size);
+        b.failed = b.failed || plain->failed;
+    }
     hr_write_text(&b, "c");
     hr_write_array(&b, n);
     for (size_t i = 0; i < n; i++) {
