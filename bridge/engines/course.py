@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from bridge.commands import Event
+from bridge.engines.calling import Begun
 from bridge.engines.checkpoint import Checkpoint
 from bridge.engines.patience import PatientClient
 from bridge.engines.progress import Progress
@@ -86,18 +87,36 @@ class Course:
             self._progress.finished(name, finished=False)
         self.meet([name])
 
-    def plan(self, simulation: str, first: int, stop: int) -> Turn:
+    def plan(self, simulation: str, first: int, stop: int, *, together: int = 1) -> Turn:
         """Return a turn as it is to be written ahead; an empty range for the end of a stream."""
         known = None if self.known == self._noted else self.known
         self._noted = self.known
-        return Turn(simulation, first, stop, known)
+        return Turn(simulation, first, stop, known, together)
+
+    def analyse_together(
+        self, taken: Sequence[tuple[FrameBatch, Turn, float]], *, replayed: bool = False
+    ) -> None:
+        """Take the turns of batches, with when each was put, that frame operators see at once."""
+        if len(taken) == 1:
+            batch, turn, put = taken[0]
+            self.analyse(batch, turn, put=put, replayed=replayed)
+            return
+        begun = self._runner.begin([batch for batch, _, _ in taken])
+        for (batch, turn, put), ready in zip(taken, begun, strict=True):
+            self.analyse(batch, turn, put=put, replayed=replayed, begun=ready)
 
     def analyse(
-        self, batch: FrameBatch, turn: Turn, *, put: float = 0.0, replayed: bool = False
+        self,
+        batch: FrameBatch,
+        turn: Turn,
+        *,
+        put: float = 0.0,
+        replayed: bool = False,
+        begun: Begun | None = None,
     ) -> None:
         """Take the turn of a batch, whose newest frame was `put` at that Unix time."""
         self._enter(turn)
-        outcome = self._runner.process(batch, self.known)
+        outcome = self._runner.process(batch, self.known, begun=begun)
         sent = self._publisher.publish(outcome)
         self._stops.watch(outcome, sent)
         topic = FRAMES + batch.simulation
@@ -209,14 +228,24 @@ class Course:
         StagingError
             If the stager does not hold the frames any more.
         """
-        for turn in turns:
-            if turn.is_end:
-                self.end_stream(turn)
+        waiting = list(turns)
+        while waiting:
+            count = 1
+            # Who was killed while noting a group had not begun with it: it may be cut short.
+            while count < min(waiting[0].together, len(waiting)) and not waiting[count].together:
+                count += 1
+            group, waiting = waiting[:count], waiting[count:]
+            if group[0].is_end:
+                self.end_stream(group[0])
                 continue
-            self.finished.discard(turn.simulation)
-            batch = self._fetch_again(turn)
-            if batch is not None:
-                self.analyse(batch, turn, replayed=True)
+            taken = []
+            for turn in group:
+                self.finished.discard(turn.simulation)
+                batch = self._fetch_again(turn)
+                if batch is not None:
+                    taken.append((batch, turn, 0.0))
+            if taken:
+                self.analyse_together(taken, replayed=True)
         self._noted = self.known
 
     def _fetch_again(self, turn: Turn) -> FrameBatch | None:

@@ -194,6 +194,7 @@ class LocalEngine:
         if self._saver is not None and (self._to_commit or self._uncommitted()):
             # Whoever waits for space waits for the next checkpoint, or the news of it.
             wait = min(wait, 0.0 if self._to_commit else self._saver.due_in(idle=self._idle))
+        self._portions.gather(self.options.gather if self._runner.gathers else 0.0)
         fetched = self._client.fetch(
             {**self._course.positions, **self._stops.positions},
             follow=FRAMES,
@@ -233,19 +234,24 @@ class LocalEngine:
         for batch in fetched.batches:
             course.welcome(batch)
         frames = 0
-        for piece, put in self._portions.cut(fetched):
+        for group in self._portions.groups(fetched, together=self._runner.gathers):
             if self._halt:
                 return frames
             if frames:
                 self._look_after()
             began = time.monotonic()
-            turn = course.plan(piece.simulation, piece.first, piece.stop)
-            if self._saver is not None:
-                self._saver.note(turn, piece.nbytes)
-            course.analyse(piece, turn, put=put)
+            taken = []
+            for number, (piece, put) in enumerate(group):
+                together = 0 if number else len(group)
+                turn = course.plan(piece.simulation, piece.first, piece.stop, together=together)
+                if self._saver is not None:
+                    self._saver.note(turn, piece.nbytes)
+                taken.append((piece, turn, put))
+            course.analyse_together(taken)
             self._heard = time.monotonic()
-            self._portions.adapt(len(piece), self._heard - began)
-            frames += len(piece)
+            count = sum(len(piece) for piece, _ in group)
+            self._portions.adapt(count, self._heard - began)
+            frames += count
         for topic in sorted(fetched.finished):
             name = topic.removeprefix(FRAMES)
             if topic.startswith(FRAMES) and name not in course.finished:

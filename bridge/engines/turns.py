@@ -35,12 +35,16 @@ class Turn(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True):
         Which; both the same where the stream has ended at that offset.
     known
         Simulations that operators are told of from this turn on; None if they stay the same.
+    together
+        With how many turns, this one included, it went through the frame operators at once; 0 for
+        those after the first.
     """
 
     simulation: str
     first: int
     stop: int
     known: tuple[str, ...] | None = None
+    together: int = 1
 
     @property
     def is_end(self) -> bool:

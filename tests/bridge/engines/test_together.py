@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import ClassVar
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 
 from bridge.engines.job import Job
-from bridge.engines.options import JobOptions
+from bridge.engines.local import LocalEngine
+from bridge.engines.options import JobOptions, LocalOptions
+from bridge.engines.results import read_results
 from bridge.engines.runner import Runner
 from bridge.errors import OperatorFailed
 from bridge.frames import FrameBatch
-from bridge.pipeline import Context, Pipeline
+from bridge.pipeline import Context, GlobalOperator, Pipeline
 from bridge.staging import Stager, StagerClient
 from bridge.testing.sources import make_frames
 from tests.bridge.engines.common import check_commands, check_results, make_streams, play
@@ -115,6 +118,89 @@ def test_frames_that_are_not_finite_are_set_aside() -> None:
     assert [o.quarantined for o in outcomes] == [0, 1]
     assert outcomes[1].results is not None
     assert outcomes[1].results.offsets.tolist() == [0, 1, 3, 4]
+
+
+class Alike(Together):
+    """Gives each frame the number of batches that came with it: a replay must cut alike."""
+
+    def process_many(
+        self, batches: Sequence[FrameBatch], contexts: Sequence[Context]
+    ) -> list[FrameBatch | None]:
+        self.calls.append(len(batches))
+        company = [np.full(len(batch), float(len(batches))) for batch in batches]
+        return [b.with_columns({"norm": c}) for b, c in zip(batches, company, strict=True)]
+
+    def process(self, batch: FrameBatch, context: Context) -> FrameBatch:
+        return batch.with_columns({"norm": np.ones(len(batch))})
+
+
+class Sum(GlobalOperator):
+    """The sum of what all frames got so far; fails at a frame, once."""
+
+    fails: ClassVar[list[int]] = []
+
+    def __init__(self) -> None:
+        self.total = 0.0
+        self.seen = 0
+
+    def process(self, batch: FrameBatch, context: Context) -> FrameBatch:
+        self.seen += len(batch)
+        if self.fails and self.seen >= self.fails[0]:
+            self.fails.clear()
+            raise KeyboardInterrupt
+        sums = self.total + np.cumsum(batch["norm"])
+        self.total = float(sums[-1])
+        return batch.with_columns({"sum": sums})
+
+    def save(self) -> dict[str, Any]:
+        return {"total": self.total, "seen": self.seen}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        self.total, self.seen = state["total"], state["seen"]
+
+
+def test_the_local_engine_replays_groups_as_they_were(
+    stager: Stager, client: StagerClient, reader: StagerClient, tmp_path: Path
+) -> None:
+    streams = make_streams(20, NAMES)
+    play(stager.address, streams)
+    pipeline = Pipeline("test", [("first", Alike()), ("sum", Sum())])
+    options = LocalOptions(max_frames=100, checkpoint_every=1000.0)
+    Sum.fails[:] = [330]
+    with pytest.raises(KeyboardInterrupt):
+        LocalEngine(pipeline, client, checkpoint=tmp_path / "c", options=options).run()
+    assert not Sum.fails
+    before = {name: read_results(reader, "test", name) for name in NAMES}
+    engine = LocalEngine(pipeline, client, checkpoint=tmp_path / "c", options=options)
+    engine.begin()
+    total = engine._runner.operator("sum").total
+    engine.run()
+    assert max(Together.calls) > 1
+    # What was stored before the kill is what the replay came to.
+    seen = sum(len(b) for b in before.values() if b is not None)
+    assert seen >= 300
+    assert total >= max(float(b["sum"].max()) for b in before.values() if b is not None)
+    after = [read_results(reader, "test", name) for name in NAMES]
+    values = np.sort(np.concatenate([b["sum"] for b in after if b is not None]))
+    steps = np.concatenate([b["norm"] for b in after if b is not None])
+    assert len(values) == 600
+    # Were a group cut in another way, sums after the kill would not go on from those before.
+    assert values[-1] == steps.sum()
+    assert len(np.unique(values)) == 600
+
+
+@pytest.mark.parametrize("gather", [0.0, 0.01])
+def test_the_local_engine_gives_what_is_at_hand(
+    stager: Stager, client: StagerClient, reader: StagerClient, gather: float
+) -> None:
+    streams = make_streams(20, NAMES)
+    play(stager.address, streams)
+    whole = make_pipeline(("policy", EachTenth()))
+    pipeline = Pipeline("test", [(whole.operators[0][0], Together()), *whole.operators[1:]])
+    LocalEngine(pipeline, client, options=LocalOptions(max_frames=64, gather=gather)).run()
+    assert check_results(reader, streams) == 600
+    check_commands(reader, NAMES, every=10, frames=600)
+    assert max(Together.calls) > 1
 
 
 @pytest.mark.parametrize("gather", [0.0, 0.01])
