@@ -1,0 +1,222 @@
+"""From batches of frames to samples: what is learned from, judged by, and watched."""
+
+from __future__ import annotations
+
+import bisect
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from analytics.learning.buffers import Buffer, FifoReuse
+from analytics.learning.held_out import HELD_OUT, TRAINING, HoldOut
+from analytics.learning.pairs import LaggedPairs
+from bridge.errors import ConfigError, SchemaError
+from bridge.frames import FrameBatch
+
+__all__ = ["Intake", "Portion", "check_lag", "part_of", "rows_of"]
+
+Array = npt.NDArray[Any]
+Integers = npt.NDArray[np.int64]
+
+
+def rows_of(batch: FrameBatch, names: Sequence[str]) -> npt.NDArray[np.float32]:
+    """Return the input of a model, float32, C-contiguous copies or views.
+
+    One column keeps the shape that it has in a frame; several are flattened and laid side by side.
+
+    Raises
+    ------
+    SchemaError
+        If a column is missing, or holds no real numbers.
+    """
+    columns = []
+    for name in names:
+        if name not in batch:
+            raise SchemaError(
+                f"train finds no column {name!r} (its parameter 'input') in the frames of "
+                f"{batch.simulation!r}; there are: {', '.join(batch.columns) or 'none'}."
+            )
+        column = batch[name]
+        if column.dtype.kind not in "fiub":
+            raise SchemaError(
+                f"train needs real numbers in the column {name!r} (its parameter 'input'); "
+                f"{batch.simulation!r} sends dtype {column.dtype}."
+            )
+        columns.append(column)
+    if len(columns) == 1:
+        rows = columns[0].reshape(-1, 1) if columns[0].ndim == 1 else columns[0]
+    else:
+        rows = np.concatenate([c.reshape(len(c), -1) for c in columns], axis=1)
+    return np.ascontiguousarray(rows, np.float32)
+
+
+class Portion:
+    """Samples of one batch, each complete at a row of it.
+
+    Attributes
+    ----------
+    arrays
+        Frames, or earlier and later frames.
+    number
+        Row of the batch at which each sample is complete, increasing.
+    zone
+        Where each belongs; see `HoldOut`. A pair across a border belongs nowhere.
+    """
+
+    __slots__ = ("arrays", "number", "zone")
+
+    def __init__(self, arrays: tuple[Array, ...], number: Integers, zone: Array) -> None:
+        self.arrays = arrays
+        self.number = number
+        self.zone = zone
+
+
+class Intake:
+    """Sorts the samples of all simulations into what is learned from and what is held out.
+
+    Parameters
+    ----------
+    buffer
+        What is learned from.
+    hold_out
+        Decides what is not.
+    lag
+        Frames between the two of a pair; 0 for single frames.
+    held
+        Samples held out that are kept, the newest.
+    recent
+        Newest samples of all that are kept, to watch models by.
+
+    Attributes
+    ----------
+    buffer, held, recent
+        Where samples are.
+    trained_on
+        Simulation to ranges of offsets of frames that went to the buffer, from the first to behind
+        the last.
+    """
+
+    def __init__(
+        self, buffer: Buffer, hold_out: HoldOut, *, lag: int, held: int, recent: int
+    ) -> None:
+        self.buffer = buffer
+        self.held = FifoReuse(max_samples=held, max_bytes=buffer.max_bytes)
+        self.recent = FifoReuse(max_samples=recent, max_bytes=buffer.max_bytes)
+        self.trained_on: dict[str, list[tuple[int, int]]] = {}
+        self._hold_out = hold_out
+        self._lag = lag
+        self._pairs = LaggedPairs(lag) if lag else None
+        self._shape: tuple[int, ...] | None = None
+
+    def sort(self, batch: FrameBatch, rows: Array) -> Portion:
+        """Take note of a batch, and return its samples.
+
+        Raises
+        ------
+        SchemaError
+            If frames have another shape than before.
+        """
+        shape = rows.shape[1:]
+        if self._shape not in (None, shape):
+            raise SchemaError(
+                f"train got frames of shape {shape} from {batch.simulation!r}, and of shape "
+                f"{self._shape} before; all simulations must send the same."
+            )
+        self._shape = shape
+        zones = self._hold_out.zones(batch.simulation, batch.offsets)
+        if self._pairs is None:
+            return Portion((rows,), np.arange(len(rows)), zones)
+        x, y, number = self._pairs.push(
+            batch.simulation, rows, offsets=batch.offsets, epochs=batch.epochs, steps=batch.steps
+        )
+        later = zones[number]
+        earlier = self._hold_out.zones(batch.simulation, batch.offsets[number] - self._lag)
+        both = np.where(earlier == later, later, np.int8(2))
+        return Portion((x, y), number, both)
+
+    def put(self, batch: FrameBatch, portion: Portion, start: int, stop: int) -> None:
+        """Take up the samples that are complete at some rows of the batch."""
+        first, last = np.searchsorted(portion.number, (start, stop))
+        arrays = [a[first:last] for a in portion.arrays]
+        zone = portion.zone[first:last]
+        if len(zone):
+            for buffer, which in ((self.buffer, TRAINING), (self.held, HELD_OUT)):
+                chosen = zone == which
+                if chosen.all():
+                    buffer.put(*arrays)
+                elif chosen.any():
+                    buffer.put(*(a[chosen] for a in arrays))
+            self.recent.put(*arrays)
+            self._note(batch, portion.number[first:last][zone == TRAINING])
+
+    def _note(self, batch: FrameBatch, rows: Integers) -> None:
+        if not len(rows):
+            return
+        ranges = self.trained_on.setdefault(batch.simulation, [])
+        for first, stop in _runs(batch.offsets[rows]):
+            if self._lag:
+                _add(ranges, first - self._lag, stop - self._lag)
+            _add(ranges, first, stop)
+
+    # ------------------------------------------------------------------- state
+
+    def save(self) -> dict[str, Any]:
+        """Return the state as arrays and plain data; that of `buffer` is not in it."""
+        state: dict[str, Any] = {
+            "shape": None if self._shape is None else list(self._shape),
+            "trained_on": {k: [list(r) for r in v] for k, v in self.trained_on.items()},
+        }
+        state |= {f"held {k}": v for k, v in self.held.save().items()}
+        state |= {f"recent {k}": v for k, v in self.recent.save().items()}
+        if self._pairs is not None:
+            state |= {f"pairs {k}": v for k, v in self._pairs.save().items()}
+        return state
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Take up what `save` returned, with the same parameters."""
+        self._shape = None if state["shape"] is None else tuple(state["shape"])
+        self.trained_on = {
+            k: [(int(a), int(b)) for a, b in v] for k, v in state["trained_on"].items()
+        }
+        self.held.restore(part_of(state, "held"))
+        self.recent.restore(part_of(state, "recent"))
+        if self._pairs is not None:
+            self._pairs.restore(part_of(state, "pairs"))
+
+
+def part_of(state: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Return the entries of a state that were saved under a name."""
+    head = f"{name} "
+    return {k.removeprefix(head): v for k, v in state.items() if k.startswith(head)}
+
+
+def _add(ranges: list[tuple[int, int]], first: int, stop: int) -> None:
+    """Add a range to sorted ones that do not touch each other."""
+    i = j = bisect.bisect_left(ranges, first, key=lambda r: r[1])
+    while j < len(ranges) and ranges[j][0] <= stop:
+        j += 1
+    if j > i:
+        first, stop = min(first, ranges[i][0]), max(stop, ranges[j - 1][1])
+    ranges[i:j] = [(first, stop)]
+
+
+def _runs(offsets: Integers) -> Iterator[tuple[int, int]]:
+    """Yield ranges of offsets that follow each other."""
+    cuts = np.flatnonzero(np.diff(offsets) != 1) + 1
+    for part in np.split(offsets, cuts):
+        yield int(part[0]), int(part[-1]) + 1
+
+
+def check_lag(lag: int, lagged: bool, kind: str) -> None:
+    """Raise a `ConfigError` where a model needs pairs and gets none, or the other way round."""
+    if lagged and not lag:
+        raise ConfigError(
+            f"The model {kind!r} learns from pairs of frames; set the parameter 'lag' of train to "
+            "the number of frames between the two."
+        )
+    if lag and not lagged:
+        raise ConfigError(
+            f"The model {kind!r} learns from single frames; leave out the parameter 'lag' of train."
+        )

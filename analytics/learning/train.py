@@ -1,0 +1,407 @@
+"""Train a model on the stream, and bring it into service when it is better."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from analytics.learning.buffers import make_buffer
+from analytics.learning.held_out import HoldOut
+from analytics.learning.intake import Intake, check_lag, part_of, rows_of
+from analytics.learning.judge import Judge
+from analytics.learning.model import make_model
+from analytics.learning.schedule import Schedule, check_choice
+from analytics.learning.tensors import choose_device
+from analytics.learning.trainer import Trainer, Update
+from analytics.learning.watching import DriftWatch
+from analytics.statistics.moments import input_columns
+from analytics.statistics.schedule import check_count
+from bridge.errors import ConfigError
+from bridge.frames import FrameBatch
+from bridge.pipeline import Context, GlobalOperator
+
+__all__ = ["Train"]
+
+_PREPARE = 8192  # samples from which the scaling of inputs is set, and a model is settled
+_TOLD = 8  # skipped updates after which only powers of two are told of
+
+
+class Train(GlobalOperator):
+    """Learns from the frames of all simulations; the last operator of a pipeline of its own.
+
+    Updates are due by the number of frames seen, and all that is random has a seed: the same frames
+    in the same order train the same model, however they were cut into batches, and also where the
+    trainer was killed and went on.
+
+    Of each stream, blocks of time are held out (see `analytics.learning.held_out.HoldOut`). Every
+    `candidate_every` updates a copy of the model is judged on them against the one in service, and
+    is served from then on if it is better. The one in service is watched on the newest frames: if
+    it gets worse, the one before it comes back. If the frames drift away from what they were, the
+    schedule of the learning rate begins anew, and updates come twice as often for a while.
+
+    Adds the columns ``loss`` (of the newest update), ``score`` (of the newest candidate, on frames
+    that were held out), both float64, ``updates`` and ``version`` (number in the history of the
+    name of what is served), both int64: as they were after each frame; 0 before there is any. Tells
+    of ``candidate``, ``first_model``, ``promoted``, ``refused``, ``rolled_back``, ``drift``,
+    ``retraining`` and ``update_skipped``.
+
+    Parameters
+    ----------
+    model
+        Kind of model; see `analytics.learning.model.make_model`.
+    input
+        Column that it learns from, or several.
+    hyper
+        Hyper-parameters of the model.
+    name
+        Under which versions are kept in the registry.
+    registry
+        Folder of the registry.
+    lag
+        Frames between the two of a pair, for models that learn from pairs.
+    buffer
+        ``kind`` (``fifo``, ``firo``, ``fifo_reuse`` or ``reservoir``) and its parameters; see
+        `analytics.learning.buffers`.
+    batch_size
+        Samples in an update.
+    updates_per_frame
+        How many updates are due for each frame; may be a fraction.
+    start_after
+        Frames before the first update; the scaling of inputs is set from them.
+    learning_rate, schedule
+        See `analytics.learning.schedule.Schedule`, whose keys the schedule has.
+    optimiser, weight_decay, clip
+        See `analytics.learning.trainer.Trainer`.
+    held_out, held_out_block
+        Part of the blocks of time that is held out, and their length in frames.
+    held_out_frames
+        Samples held out that are kept to judge by, the newest.
+    candidate_every
+        Updates between two candidates.
+    watch_every
+        Frames between two looks at the model in service, and for drift.
+    gate
+        Parameters of `analytics.learning.registry.gate.Gate`.
+    watch_drift, drift
+        Whether to look for drift (which needs River), and the parameters of
+        `analytics.learning.drift.DriftMonitor`. It is shown the newest `Gate.window` samples at
+        each look.
+    retrain_updates
+        Updates that drift brings on top of those that are due; as many as `candidate_every` for 0.
+    seed
+        Of the weights, the noise and the choice of samples.
+    device
+        ``auto``, ``cpu`` or ``cuda``.
+    threads
+        Of torch, in the whole process; 0 for its own choice.
+
+    Raises
+    ------
+    ConfigError
+        If a parameter is out of bounds.
+    """
+
+    def __init__(
+        self,
+        *,
+        model: str,
+        input: str | Sequence[str],
+        hyper: Mapping[str, Any] | None = None,
+        name: str = "model",
+        registry: str = "models",
+        lag: int = 0,
+        buffer: Mapping[str, Any] | None = None,
+        batch_size: int = 64,
+        updates_per_frame: float = 0.1,
+        start_after: int = 500,
+        learning_rate: float = 1e-3,
+        schedule: Mapping[str, Any] | None = None,
+        optimiser: str = "adam",
+        weight_decay: float = 0.0,
+        clip: float = 1.0,
+        held_out: float = 0.1,
+        held_out_block: int = 0,
+        held_out_frames: int = 2048,
+        candidate_every: int = 500,
+        watch_every: int = 500,
+        gate: Mapping[str, Any] | None = None,
+        watch_drift: bool = True,
+        drift: Mapping[str, Any] | None = None,
+        retrain_updates: int = 0,
+        seed: int = 0,
+        device: str = "auto",
+        threads: int = 0,
+    ) -> None:
+        self.kind = model
+        self.input = input_columns(input)
+        self.hyper = dict(hyper or {})
+        self.lag = check_count(lag, "lag", least=0)
+        self.batch_size = check_count(batch_size, "batch_size")
+        self.start_after = check_count(start_after, "start_after")
+        self.candidate_every = check_count(candidate_every, "candidate_every")
+        self.watch_every = check_count(watch_every, "watch_every")
+        self.threads = check_count(threads, "threads", least=0)
+        self.seed = check_count(seed, "seed", least=0)
+        self.retrain_updates = (
+            check_count(retrain_updates, "retrain_updates", least=0) or self.candidate_every
+        )
+        if not (math.isfinite(updates_per_frame) and updates_per_frame > 0.0):
+            raise ConfigError(
+                f"The parameter 'updates_per_frame' is {updates_per_frame}; it must be greater "
+                "than 0."
+            )
+        self.updates_per_frame = updates_per_frame
+        self.device = device
+        check_choice(device.partition(":")[0], ("auto", "cpu", "cuda"), "The parameter 'device'")
+        self.optimiser = check_choice(optimiser, ("adam", "adamw"), "The parameter 'optimiser'")
+        self.weight_decay = weight_decay
+        self.clip = clip
+        self.schedule = Schedule.from_table(
+            learning_rate, schedule or {}, "The parameter 'schedule' of train"
+        )
+        self.held_out = held_out
+        self.judge = Judge(Path(registry).absolute(), name, gate=gate or {})
+        self.intake = Intake(
+            make_buffer(buffer or {}, seed=seed, where="The parameter 'buffer' of train"),
+            HoldOut(held_out, block=held_out_block, lag=self.lag, seed=seed),
+            lag=self.lag,
+            held=check_count(held_out_frames, "held_out_frames"),
+            recent=self.judge.window,
+        )
+        self.drift = DriftWatch(drift or {}, seed=seed) if watch_drift else None
+        self.trainer: Trainer | None = None
+        self.frames = 0
+        self.starved = 0
+        self._prepared = False
+        self._tried = 0
+        self._extra = 0
+        self._loss = 0.0
+        self._judged_at = 0
+
+    def reads(self) -> tuple[str, ...]:
+        """Return the columns that `process` reads."""
+        return self.input
+
+    # ----------------------------------------------------------------- frames
+
+    def process(self, batch: FrameBatch, context: Context) -> FrameBatch:
+        """Take up the frames, and make the updates that they make due."""
+        rows = rows_of(batch, self.input)
+        if self.trainer is None:
+            self.trainer = self._make(rows.shape[1:])
+        portion = self.intake.sort(batch, rows)
+        n, start = len(rows), 0
+        columns = self._columns(n)
+        while start < n:
+            stop = min(n, start + self._next() - self.frames)
+            self.intake.put(batch, portion, start, stop)
+            self._show(columns, start, stop)
+            self.frames += stop - start
+            self._act(context)
+            # What follows from a frame is shown with it.
+            self._show(columns, stop - 1, stop)
+            start = stop
+        return batch.with_columns(columns)
+
+    def finish(self, context: Context) -> None:
+        """Judge what was learned since the last candidate."""
+        trainer = self.trainer
+        if trainer is not None and trainer.updates > self._judged_at:
+            self._consider(trainer, context)
+
+    def _columns(self, n: int) -> dict[str, Any]:
+        counts = {name: np.zeros(n, np.int64) for name in ("updates", "version")}
+        return {"loss": np.zeros(n), "score": np.zeros(n), **counts}
+
+    def _show(self, columns: dict[str, Any], start: int, stop: int) -> None:
+        part = slice(start, stop)
+        columns["loss"][part] = self._loss
+        columns["score"][part] = self.judge.score
+        columns["updates"][part] = 0 if self.trainer is None else self.trainer.updates
+        columns["version"][part] = self.judge.number
+
+    def _due(self, frames: int) -> int:
+        """Return how many updates are due once so many frames came."""
+        return int(max(0, frames - self.start_after) * self.updates_per_frame)
+
+    def _next(self) -> int:
+        """Return the number of frames at which there is something to do next."""
+        look = self.frames + self.watch_every - self.frames % self.watch_every
+        if self.frames < self.start_after:
+            return min(look, self.start_after)
+        wanted = self._due(self.frames) + 1
+        at = self.start_after + math.ceil(wanted / self.updates_per_frame)
+        # What rounding did to the division must not make a frame come late, or early for ever.
+        while self._due(at) < wanted:
+            at += 1
+        while at - 1 > self.frames and self._due(at - 1) >= wanted:
+            at -= 1
+        return min(look, at)
+
+    def _act(self, context: Context) -> None:
+        trainer = self.trainer
+        assert trainer is not None
+        if not self._prepared and self.frames >= self.start_after:
+            self._prepare(trainer)
+        due = self._due(self.frames)
+        if self._prepared:
+            for _ in range(due - self._tried):
+                self._update(trainer, context)
+                if self._extra:
+                    self._update(trainer, context)
+                    self._extra -= 1
+                    if not self._extra and trainer.updates > self._judged_at:
+                        self._consider(trainer, context)
+        self._tried = due
+        if not self.frames % self.watch_every:
+            self._watch(trainer, context)
+
+    # ---------------------------------------------------------------- learning
+
+    def _make(self, shape: tuple[int, ...]) -> Trainer:
+        if self.threads:
+            torch.set_num_threads(self.threads)
+        device = choose_device(self.device)
+        # The weights at the beginning come from torch's own generator, which is put back.
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed)
+            model = make_model(self.kind, shape, self.hyper)
+        check_lag(self.lag, model.lagged, self.kind)
+        return Trainer(
+            model,
+            self.intake.buffer,
+            optimiser=self.optimiser,
+            schedule=self.schedule,
+            batch_size=self.batch_size,
+            weight_decay=self.weight_decay,
+            clip=self.clip,
+            seed=self.seed,
+            device=device,
+        )
+
+    def _prepare(self, trainer: Trainer) -> None:
+        if not trainer.ready:
+            return
+        x = trainer.buffer.content(_PREPARE)[0]
+        with torch.no_grad():
+            trainer.model.prepare(torch.from_numpy(x).to(trainer.device))
+        trainer.model.eval()
+        self._prepared = True
+
+    def _update(self, trainer: Trainer, context: Context) -> None:
+        if not trainer.ready:
+            self.starved += 1
+            return
+        update = trainer.update()
+        if not update.done:
+            self._tell_skipped(trainer, update, context)
+            return
+        self._loss = update.loss
+        if not trainer.updates % self.candidate_every:
+            self._consider(trainer, context)
+
+    def _tell_skipped(self, trainer: Trainer, update: Update, context: Context) -> None:
+        n = trainer.skipped
+        if n > _TOLD and n & (n - 1):
+            return
+        context.event(
+            "update_skipped",
+            f"The update after {trainer.updates} was left out: its loss is {update.loss:g} and the "
+            f"norm of its gradient {update.norm:g}. {n} were left out so far; a smaller learning "
+            "rate may help.",
+            level="warning",
+            updates=trainer.updates,
+            skipped=n,
+        )
+
+    # ----------------------------------------------------------------- judging
+
+    def _consider(self, trainer: Trainer, context: Context) -> None:
+        self._judged_at = trainer.updates
+        recent = self.intake.recent.content()
+        held = self.intake.held.content() if self.held_out else recent
+        if not held:
+            return
+        self.judge.consider(
+            trainer.model,
+            held,
+            trainer.buffer.content(_PREPARE) if len(trainer.buffer) else recent,
+            context,
+            trained_on=self.intake.trained_on,
+            frames=self.frames,
+            updates=trainer.updates,
+            loss=self._loss,
+        )
+
+    def _watch(self, trainer: Trainer, context: Context) -> None:
+        recent = self.intake.recent
+        if len(recent) < recent.capacity or not recent.capacity:
+            return
+        samples = recent.content()
+        self.judge.watch(samples, context, frames=self.frames)
+        if self.drift is None:
+            return
+        newest = samples[-1]
+        drifts = self.drift.update(newest, self.judge.in_service(), self.judge.number)
+        for drift in drifts:
+            context.event(
+                "drift",
+                drift.why,
+                level="warning",
+                what=drift.what,
+                value=drift.value,
+                reference=drift.reference,
+                frames=self.frames,
+            )
+        if drifts and self._prepared and not self._extra:
+            self._extra = self.retrain_updates
+            trainer.restart_schedule()
+            context.event(
+                "retraining",
+                f"Because of the drift, the schedule begins anew, and {self._extra} updates come "
+                "on top of those that are due; then a candidate is judged.",
+                updates=trainer.updates,
+                extra=self._extra,
+                why=[drift.why for drift in drifts],
+            )
+
+    # ------------------------------------------------------------------- state
+
+    def save(self) -> dict[str, Any]:
+        """Return the state."""
+        state: dict[str, Any] = {
+            "frames": self.frames,
+            "prepared": self._prepared,
+            "counts": [self._tried, self._extra, self._judged_at, self.starved],
+            "loss": self._loss,
+            "input_shape": None,
+        }
+        state |= {f"intake {k}": v for k, v in self.intake.save().items()}
+        state |= {f"judge {k}": v for k, v in self.judge.save().items()}
+        if self.drift is not None:
+            state |= {f"drift {k}": v for k, v in self.drift.save().items()}
+        if self.trainer is not None:
+            state["input_shape"] = list(self.trainer.model.input_shape)
+            state |= {f"trainer {k}": v for k, v in self.trainer.save().items()}
+        return state
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Take up a state."""
+        self.frames = int(state["frames"])
+        self._prepared = bool(state["prepared"])
+        self._tried, self._extra, self._judged_at, self.starved = map(int, state["counts"])
+        self._loss = float(state["loss"])
+        self.intake.restore(part_of(state, "intake"))
+        self.judge.restore(part_of(state, "judge"))
+        if self.drift is not None:
+            self.drift.restore(part_of(state, "drift"))
+        self.trainer = None
+        if state["input_shape"] is not None:
+            self.trainer = self._make(tuple(state["input_shape"]))
+            self.trainer.restore(part_of(state, "trainer"))
+            self.trainer.model.eval()
