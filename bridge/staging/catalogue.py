@@ -84,14 +84,13 @@ class Catalogue:
         return [t for t in self._topics.values() if isinstance(t, FrameLog)]
 
     def frames(self, simulation: str, options: StreamOptions) -> FrameLog:
-        """Return the log of a simulation's frames, begun if need be."""
+        """Return the log of a simulation's frames, begun with these options if need be."""
         name = f"frames/{simulation}"
         found = self._topics.get(name)
         if found is None:
             found = FrameLog(name, options, self.store, self._recorder(name), self.flush)
             self._topics[name] = found
         assert isinstance(found, FrameLog)
-        found.options = options
         return found
 
     def existing_frames(self, simulation: str) -> FrameLog:

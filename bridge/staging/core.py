@@ -383,9 +383,8 @@ class StagerCore:
             self._known.discard(peer)
         else:
             writer = self._writer(peer, request.simulation, request.incarnation, request.rank)
-            mine = writer.log.rank(request.incarnation, request.rank)
-            if request.dropped > mine.dropped:
-                writer.log.count_dropped(request.dropped - mine.dropped)
+            writer.log.rank(request.incarnation, request.rank)
+            writer.log.dropped_by(request.rank, request.dropped)
             self._acknowledge_all(writer.log)
             writer.log.leave(request.rank, finished=request.finished)
             del self._writers[peer, f"{request.simulation}/{request.rank}"]
@@ -489,6 +488,12 @@ class StagerCore:
                 f"{topic.options.when_full!r}, {topic.dropped} in all."
             )
             data = {"dropped": more, "total": topic.dropped}
+            if topic.incomplete:
+                text += (
+                    f" {topic.incomplete} of them were incomplete: blocks of some ranks came, and "
+                    "others had no room for theirs."
+                )
+                data["incomplete"] = topic.incomplete
             self.event(Event("dropped", text, simulation=name, level="warning", data=data), now)
         waiting = topic.oldest_pending()
         if waiting is None:

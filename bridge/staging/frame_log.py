@@ -28,6 +28,7 @@ from bridge.staging.facts import (
 from bridge.staging.index import EntryIndex
 from bridge.staging.layout import chunk_layout
 from bridge.staging.messages import Commit, Entry, OpenStream, Part, StreamOptions, TopicStatus
+from bridge.staging.steps import Brought, OpenSteps
 from bridge.staging.topic import Held, TopicLog
 
 __all__ = ["FrameLog", "segment_size"]
@@ -69,12 +70,13 @@ def _largest(schema: StreamSchema, options: StreamOptions) -> int:
 class _Rank:
     """One writing process of the present life."""
 
-    __slots__ = ("dropped", "finished", "sequence", "token")
+    __slots__ = ("dropped", "finished", "sequence", "skipped", "token")
 
     def __init__(self, token: str, sequence: int) -> None:
         self.token = token
         self.sequence = sequence
         self.dropped = 0
+        self.skipped = 0
         self.finished = False
 
 
@@ -103,7 +105,8 @@ class FrameLog(TopicLog[Entry]):
 
     _ranks: dict[int, _Rank]
     _left: dict[int, _Rank]  # ranks of this life that said goodbye
-    _pending: dict[int, dict[int, tuple[Part, float, int]]]
+    _steps: OpenSteps
+    _lost = 0  # steps of this life that were counted as dropped
 
     def new_index(self) -> EntryIndex:
         """Return an index of entries."""
@@ -119,10 +122,11 @@ class FrameLog(TopicLog[Entry]):
         StaleIncarnation
             If a newer life has begun.
         SchemaError
-            If a rank declares something else than the ranks before it.
+            If a rank declares something else, or asks for other options, than the ranks before it.
         """
         if not hasattr(self, "schema"):
-            self._ranks, self._left, self._pending = {}, {}, {}
+            self._ranks, self._left = {}, {}
+            self._steps = OpenSteps(request.schema.n_ranks)
         if request.rank >= request.schema.n_ranks or request.rank < 0:
             raise SchemaError(
                 f"Rank {request.rank} wants to write {self.name}, whose schema declares "
@@ -137,11 +141,13 @@ class FrameLog(TopicLog[Entry]):
         elif request.incarnation:
             if request.incarnation != self.incarnation or (mine and mine.token != request.token):
                 self._refuse_stale(request.incarnation)
+            self._check_options(request)
             if mine is None:
                 mine = self._join(request, request.sequence)
         elif mine is not None and mine.token == request.token:
-            pass
+            self._check_options(request)
         elif mine is None and self._waits_for(request.rank, request.token):
+            self._check_options(request)
             mine = self._join(request, 0)
         else:
             self._begin(request)
@@ -165,10 +171,25 @@ class FrameLog(TopicLog[Entry]):
             and all(left.finished for left in self._left.values())
         )
 
+    def _check_options(self, request: OpenStream) -> None:
+        unlike = {
+            name: (value, getattr(self.options, name))
+            for name in StreamOptions.__struct_fields__
+            if (value := getattr(request.options, name)) != getattr(self.options, name)
+        }
+        if unlike:
+            mine = ", ".join(f"{name} = {value!r}" for name, (value, _) in unlike.items())
+            theirs = ", ".join(f"{name} = {value!r}" for name, (_, value) in unlike.items())
+            raise SchemaError(
+                f"Rank {request.rank} opens {self.name} with {mine}; the ranks before it opened it "
+                f"with {theirs}. Give all ranks of a simulation the same options."
+            )
+
     def _begin(self, request: OpenStream) -> None:
-        if self.options.capacity < 2 * chunk_layout(request.schema, 1).nbytes:
+        options = request.options
+        if options.capacity < 2 * chunk_layout(request.schema, 1).nbytes:
             raise StorageFull(
-                f"The capacity of {self.name} is {self.options.capacity} bytes; it must hold at "
+                f"The capacity of {self.name} is {options.capacity} bytes; it must hold at "
                 f"least two frames of {request.schema.frame_nbytes} bytes."
             )
         if self.end > self.low and not _same_layout(self.schema, request.schema):
@@ -177,13 +198,15 @@ class FrameLog(TopicLog[Entry]):
                 f"incarnation declares {_describe(request.schema)}. Use another simulation name, "
                 "or read and finish the old stream first."
             )
-        self.schema = request.schema
+        self.schema, self.options = request.schema, options
         self.capabilities = request.capabilities
         self.incarnation += 1
         self._ranks.clear()
         self._left.clear()
-        for step in list(self._pending):
+        for step in list(self._steps):
             self._give_up(step)
+        self._steps = OpenSteps(request.schema.n_ranks)
+        self._lost = 0
         for held in self.held.values():
             if held.rank >= 0 and not held.sealed:
                 held.sealed = held.tainted = True
@@ -199,6 +222,7 @@ class FrameLog(TopicLog[Entry]):
                 f"ranks before it declared {_describe(self.schema)}."
             )
         mine = self._ranks[request.rank] = _Rank(request.token, sequence)
+        self._steps.join(request.rank)
         self._left.pop(request.rank, None)
         self.note(Life(self.incarnation, request.rank, request.token, sequence))
         return mine
@@ -222,6 +246,10 @@ class FrameLog(TopicLog[Entry]):
         fact = Left(rank, finished)
         self.note(fact)
         self._apply_left(fact)
+        if self.options.when_full != "block":
+            for step in self._steps.leave(rank):
+                self._give_up(step)
+            self._count_lost()
         for held in self.held.values():
             if held.rank == rank and not held.sealed:
                 held.sealed = True
@@ -243,13 +271,14 @@ class FrameLog(TopicLog[Entry]):
 
     def is_ahead(self, rank: int) -> bool:
         """Return whether a rank has to wait for slower ones."""
-        if not self._pending or self.options.when_full != "block":
+        if not self._steps or self.may_drop:
             return False
         # What a step takes, with the padding of its blocks.
         padding = 64 * self.schema.n_ranks * (4 + len(self.schema.variables))
         size = chunk_layout(self.schema, 1).nbytes + padding
         most = min(MAX_PENDING_STEPS, max(1, self.options.capacity // (2 * size)))
-        return len(self._pending) >= most and rank in next(iter(self._pending.values()))
+        oldest = self._steps.oldest()
+        return len(self._steps) >= most and oldest is not None and rank in oldest[1]
 
     @property
     def may_drop(self) -> bool:
@@ -260,7 +289,12 @@ class FrameLog(TopicLog[Entry]):
         """Lease a segment to a producer; None if there is no room now."""
         largest = max(_largest(self.schema, self.options), chunk_layout(self.schema, 1).nbytes)
         wanted = max(segment_size(self.schema, self.options), min(size, largest))
-        return self.take_segment(wanted, rank, drop=self.may_drop)
+        held = self.take_segment(wanted, rank, drop=self.may_drop)
+        while held is None and self.may_drop and self._steps:
+            # A quick rank may have filled all there is before a slow one comes.
+            self._give_up(next(iter(self._steps)))
+            held = self.take_segment(wanted, rank, drop=True)
+        return held
 
     # ---------------------------------------------------------------- commits
 
@@ -273,9 +307,6 @@ class FrameLog(TopicLog[Entry]):
         n = len(request.parts)
         if not n == len(request.steps) == len(request.times) == len(request.epochs):
             raise ProtocolError(f"A commit to {self.name} does not describe each of its {n} parts.")
-        if request.dropped > mine.dropped:
-            self.count_dropped(request.dropped - mine.dropped)
-            mine.dropped = request.dropped
         sequence = request.sequence
         for i, part in enumerate(request.parts):
             stop = sequence + part.count
@@ -292,10 +323,26 @@ class FrameLog(TopicLog[Entry]):
             self._check(part, request.rank)
             mine.sequence = sequence = stop
             self._store_part(request, i, part)
+        self.dropped_by(request.rank, request.dropped)
         return mine.sequence
 
-    def count_dropped(self, more: int) -> None:
-        """Note that a producer dropped frames by policy."""
+    def dropped_by(self, rank: int, total: int) -> None:
+        """Note how many frames a producer has dropped by policy; what several do counts once."""
+        mine = self._ranks[rank]
+        if self.schema.n_ranks > 1:
+            self._steps.dropped(rank, total + mine.skipped)
+            self._count_lost()
+        elif total > mine.dropped:
+            self._count_more(total - mine.dropped)
+        mine.dropped = max(mine.dropped, total)
+
+    def _count_lost(self) -> None:
+        lost = self._steps.lost
+        if lost > self._lost:
+            self._count_more(lost - self._lost)
+            self._lost = lost
+
+    def _count_more(self, more: int) -> None:
         self.dropped += more
         self.note(Dropped(self.dropped))
 
@@ -329,27 +376,27 @@ class FrameLog(TopicLog[Entry]):
                 request.stamp,
             )  # fmt: skip
             return
-        step = request.steps[i]
-        waiting = self._pending.setdefault(step, {})
-        if len(waiting) + 1 < self.schema.n_ranks:
+        step, rank = request.steps[i], request.rank
+        held = self.held[part.segment]
+        if held.rank >= 0:
+            self._seal_before(held)
+        for hopeless in self._steps.advance(rank, step):
+            self._give_up(hopeless)
+        block = (part, request.times[i], request.epochs[i])
+        if len(self._steps.of(step)) + 1 < self.schema.n_ranks:
             # It is acknowledged before the step is complete: a stager that is started anew must
             # know of it, for its rank will not send it again.
-            self.note(
-                Waiting(
-                    request.rank, part, step, request.times[i], request.epochs[i],
-                    self._ranks[request.rank].sequence,
-                )
-            )  # fmt: skip
-        waiting[request.rank] = (part, request.times[i], request.epochs[i])
-        self.held[part.segment].waiting += 1
-        if len(waiting) < self.schema.n_ranks:
-            if len(self._pending) > MAX_PENDING_STEPS and self.options.when_full != "block":
-                self._give_up(next(iter(self._pending)))
+            self.note(Waiting(rank, part, step, *block[1:], self._ranks[rank].sequence))
+        if not self._steps.bring(rank, step, block):
             return
-        for earlier in [s for s in self._pending if s < step]:
-            self._give_up(earlier)
-        self._settle(step)
+        held.waiting += 1
+        waiting = self._steps.of(step)
+        if len(waiting) < self.schema.n_ranks:
+            if len(self._steps) > MAX_PENDING_STEPS and self.options.when_full != "block":
+                self._give_up(next(iter(self._steps)))
+            return
         parts = [waiting[r][0] for r in range(self.schema.n_ranks)]
+        self._settle(self._steps.complete(step))
         self._check_cover(step, parts)
         sequences = {r: m.sequence for r, m in self._ranks.items()}
         self._append(parts, 1, step, request.times[i], request.epochs[i], sequences, request.stamp)
@@ -358,29 +405,36 @@ class FrameLog(TopicLog[Entry]):
         rows = next((v.shape[0] for v in self.schema.variables if v.decomposed), None)
         together = sum(p.lead for p in parts)
         if rows is not None and together != rows:
-            self.count_dropped(1)
+            self._count_more(1)
             raise SchemaError(
                 f"The blocks of step {step} of {self.name} have {together} rows together; the "
                 f"schema declares {rows}. The step is dropped."
             )
 
-    def _settle(self, step: int) -> None:
-        for part, _, _ in self._pending.pop(step).values():
+    def _settle(self, blocks: dict[int, Brought]) -> None:
+        for part, _, _ in blocks.values():
             held = self.held.get(part.segment)
             if held is not None:
                 held.waiting -= 1
 
     def _give_up(self, step: int) -> None:
-        self._settle(step)
-        self.count_dropped(1)
+        self._settle(self._steps.give_up(step))
+        self._count_lost()
 
     def skip(self, request: Commit) -> None:
         """Pass over frames that the policy drops, as if they had been stored."""
         mine = self.rank(request.incarnation, request.rank)
         stop = request.sequence + sum(p.count for p in request.parts)
-        if stop > mine.sequence:
-            self.count_dropped(stop - mine.sequence)
-            mine.sequence = stop
+        if stop <= mine.sequence:
+            return
+        count, mine.sequence = stop - mine.sequence, stop
+        if self.schema.n_ranks == 1:
+            self._count_more(count)
+            return
+        mine.skipped += count
+        for hopeless in self._steps.advance(request.rank, request.steps[-1] + 1):
+            self._give_up(hopeless)
+        self.dropped_by(request.rank, mine.dropped)
 
     def _append(
         self,
@@ -433,9 +487,15 @@ class FrameLog(TopicLog[Entry]):
 
     def oldest_pending(self) -> tuple[int, list[int]] | None:
         """Return the oldest step that waits for blocks, and the ranks it waits for."""
-        for step, waiting in self._pending.items():
-            return step, [r for r in range(self.schema.n_ranks) if r not in waiting]
-        return None
+        oldest = self._steps.oldest()
+        if oldest is None:
+            return None
+        return oldest[0], [r for r in range(self.schema.n_ranks) if r not in oldest[1]]
+
+    @property
+    def incomplete(self) -> int:
+        """Steps of this life that were given up though some ranks' blocks of them came."""
+        return self._steps.incomplete
 
     # --------------------------------------------------------------- recovery
 
@@ -444,7 +504,7 @@ class FrameLog(TopicLog[Entry]):
         match fact:
             case Created():
                 if not hasattr(self, "schema"):
-                    self._ranks, self._left, self._pending = {}, {}, {}
+                    self._ranks, self._left, self._steps = {}, {}, OpenSteps(1)
                     self.low = self.end = fact.low
                     self.bytes, self.dropped = fact.bytes, fact.dropped
                 if fact.schema is not None:
@@ -455,8 +515,9 @@ class FrameLog(TopicLog[Entry]):
                 if fact.incarnation != self.incarnation:
                     self._ranks.clear()
                     self._left.clear()
-                    for step in list(self._pending):
-                        self._settle(step)
+                    for step in list(self._steps):
+                        self._settle(self._steps.complete(step))
+                    self._steps = OpenSteps(self.schema.n_ranks)
                 self.incarnation = fact.incarnation
                 self._left.pop(fact.rank, None)
                 self._ranks[fact.rank] = _Rank(fact.token, fact.next_sequence)
@@ -464,14 +525,13 @@ class FrameLog(TopicLog[Entry]):
                 for rank, sequence in fact.sequences.items():
                     if rank in self._ranks:
                         self._ranks[rank].sequence = sequence
-                for step in [s for s in self._pending if s <= fact.step]:
-                    self._settle(step)
+                for step in [s for s in self._steps if s <= fact.step]:
+                    self._settle(self._steps.complete(step))
                 self._apply_commit(fact)
             case Waiting(rank=rank, part=part, step=step):
                 if rank in self._ranks:
                     self._ranks[rank].sequence = fact.sequence
-                waiting = self._pending.setdefault(step, {})
-                waiting[rank] = (part, fact.time, fact.epoch)
+                self._steps.restore(rank, step, (part, fact.time, fact.epoch))
                 self.held[part.segment].waiting += 1
             case Left():
                 self._apply_left(fact)
@@ -506,8 +566,8 @@ class FrameLog(TopicLog[Entry]):
                     0,
                 )
             )  # fmt: skip
-        for step, waiting in self._pending.items():
-            for rank, (part, time, epoch) in waiting.items():
+        for step in self._steps:
+            for rank, (part, time, epoch) in self._steps.of(step).items():
                 sequence = everybody[rank].sequence if rank in everybody else 0
                 facts.append(Waiting(rank, part, step, time, epoch, sequence))
         facts.append(Trimmed(self.low))
@@ -523,7 +583,7 @@ class FrameLog(TopicLog[Entry]):
             allocated=self.allocated, finished=self.finished, dropped=self.dropped,
             groups=dict(self.groups), incarnation=self.incarnation, connected=self.connected,
             last_step=self.last_step, last_time=self.last_time, last_epoch=self.last_epoch,
-            last_stamp=self.last_stamp, options=self.options,
+            last_stamp=self.last_stamp, options=self.options, incomplete=self.incomplete,
             schema=self.schema if schemas else None,
             capabilities=self.capabilities if schemas else [],
         )  # fmt: skip

@@ -369,7 +369,9 @@ class TopicStatus(msgspec.Struct, frozen=True, omit_defaults=True):
     finished
         The producer said that no more will come.
     dropped
-        Frames dropped by policy.
+        Frames dropped by policy; of several ranks, steps that did not become frames, each once.
+    incomplete
+        Of these, steps of the present life of which some ranks' blocks came, and others' did not.
     groups
         Consumer group to committed offset.
     writers
@@ -403,6 +405,7 @@ class TopicStatus(msgspec.Struct, frozen=True, omit_defaults=True):
     options: StreamOptions = StreamOptions()
     schema: StreamSchema | None = None
     capabilities: list[Capability] = []
+    incomplete: int = 0
 
 
 class Topics(_Reply):
