@@ -136,7 +136,8 @@ def test_drift_brings_retraining_and_says_why(tmp_path):
 
 
 def test_what_people_promote_is_taken_up(tmp_path):
-    train = make(tmp_path, candidate_every=1000)
+    gate = {"min_frames": 4, "blocks": 2, "window": 20, "confidence": 0.6, "tolerance": 10.0}
+    train = make(tmp_path, candidate_every=1000, gate=gate)
     registry, batches = train.judge.registry, stream(1200)
     context = Context("training", "train", "a")
     for batch in batches[:40]:
