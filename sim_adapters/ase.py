@@ -14,21 +14,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from bridge.commands import Capability, Command
+from bridge.commands import Capability
 from bridge.errors import ConfigError, MissingExtra
 from bridge.staging.messages import FullPolicy, StreamOptions
 from bridge.staging.rendezvous import resolve
 from bridge.staging.spread import find_keys
 from sim_adapters.ase_schema import Field, Selection, describe, select_atoms
 from sim_adapters.ase_thermostats import NM, NM_PER_PS, PS, can_be_moved, find_thermostat, place
+from sim_adapters.attached import Attached
 from sim_adapters.link import Link
-from sim_adapters.member import derive_seed
 
 try:
     from ase import units
@@ -42,7 +41,7 @@ _KJ = units.kJ / units.mol
 _FORCE = _KJ / NM
 
 
-class HeadraceObserver:
+class HeadraceObserver(Attached):
     """Streams the frames of an ASE simulation and applies commands to it; attach it.
 
     Made by `link`, or from a link whose schema `sim_adapters.ase_schema.describe` made. ASE calls
@@ -69,9 +68,8 @@ class HeadraceObserver:
     def __init__(
         self, link: Link, dynamics: Any, *, select: Selection = "all", seed: int = 0
     ) -> None:
-        self.link = link
+        super().__init__(link, len(dynamics.atoms), seed)
         self._dynamics = dynamics
-        self._seed = seed
         schema = link.producer.schema
         atoms, names = dynamics.atoms, schema.names
         n = len(atoms)
@@ -84,14 +82,11 @@ class HeadraceObserver:
         ]
         self._scalars = [x for x in _SCALARS if x[0] in names]
         self._box = "box" in names
-        self._told = -1
         self._attached = False
         # ASE computes the time as steps times the present time step, which may be changed.
         goes_on = link.step >= 0 and link.step == dynamics.nsteps
         time = link.time if goes_on else float(dynamics.get_time()) / PS
         self._anchor = (int(dynamics.nsteps), time, float(dynamics.dt))
-        link.on("set", "temperature", self._heat)
-        link.on_restart(self._restart, {"positions": (n, 3)}, {"velocities": (n, 3), "box": (3, 3)})
 
     def __call__(self) -> None:
         """Send a frame if one is due, and apply commands; ASE calls this after a step."""
@@ -138,19 +133,8 @@ class HeadraceObserver:
         if self._box:
             values["box"] = np.asarray(atoms.cell) / NM
         self.link.put(step, time, **values)
-        if self._vectors and not np.isfinite(self._vectors[0][3].sum()):
-            self._tell_not_finite(step)
-
-    def _tell_not_finite(self, step: int) -> None:
-        if self._told != self.link.epoch:
-            self._told = self.link.epoch
-            self.link.event(
-                "not_finite",
-                f"Values of {self.link.simulation!r} are not finite from step {step} on; the "
-                "simulation has blown up, and only a restart can save it.",
-                level="error",
-                step=step,
-            )
+        if self._vectors:
+            self._look_at(self._vectors[0][3], step)
 
     # Commands ----------------------------------------------------------------------------------
 
@@ -159,35 +143,15 @@ class HeadraceObserver:
         assert thermostat is not None, "The capability is declared with a thermostat only."
         thermostat[1](value)
 
-    def _restart(self, arrays: Mapping[str, npt.NDArray[np.float64]], command: Command) -> None:
-        place(
-            self._dynamics,
-            arrays,
-            redraw=command.velocities == "redraw",
-            seed=derive_seed(self._seed, command.id),
-        )
-
-    # End ---------------------------------------------------------------------------------------
+    def _place(
+        self, arrays: Mapping[str, npt.NDArray[np.float64]], *, redraw: bool, seed: int
+    ) -> None:
+        place(self._dynamics, arrays, redraw=redraw, seed=seed)
 
     @property
     def stopped(self) -> bool:
         """Whether a stop was applied: ``dyn.run`` has returned early, and should not go on."""
         return self.link.stopped
-
-    def close(self, *, finished: bool = True) -> None:
-        """Send what is left and leave; may be called again."""
-        self.link.close(finished=finished)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.link.__exit__(kind, error, traceback)
 
 
 def _read_forces(atoms: Any) -> Any:

@@ -14,22 +14,20 @@ To let others stop it and restart it as well, let `run` drive it::
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from bridge.commands import Capability, Command
+from bridge.commands import Capability
 from bridge.errors import CommandRefused, MemberFailed, MissingExtra
 from bridge.staging.messages import FullPolicy, StreamOptions
 from bridge.staging.rendezvous import resolve
 from bridge.staging.spread import find_keys
+from sim_adapters.attached import Attached
 from sim_adapters.link import Link
-from sim_adapters.member import derive_seed
 from sim_adapters.openmm_schema import Field, Selection, describe, select_atoms
 
 try:
@@ -42,7 +40,7 @@ __all__ = ["HeadraceReporter", "link", "list_capabilities", "place", "run"]
 _THERMOSTATS = ("AndersenTemperature", "MonteCarloTemperature")
 
 
-class HeadraceReporter:
+class HeadraceReporter(Attached):
     """Streams the frames of an OpenMM simulation and applies commands to it.
 
     Made by `link`, or from a link whose schema `sim_adapters.openmm_schema.describe` made.
@@ -71,14 +69,12 @@ class HeadraceReporter:
         driven: bool = False,
         seed: int = 0,
     ) -> None:
-        self.link = link
+        n = simulation.topology.getNumAtoms()
+        super().__init__(link, n, seed)
         self.driven = driven
         self._simulation = simulation
-        self._seed = seed
-        self._told = -1
         self._wrapped = wrapped
         schema = link.producer.schema
-        n = simulation.topology.getNumAtoms()
         rows = select_atoms(simulation.topology, select)
         self._rows = None if len(rows) == n else rows
         names = schema.names
@@ -92,8 +88,6 @@ class HeadraceReporter:
         self._include = [name for name, _, _ in self._vectors] + ["energy"] * self._energies
         self._watched = next((b for name, _, b in self._vectors if name == "positions"), None)
         link.count_from(simulation.currentStep)
-        link.on("set", "temperature", self._heat)
-        link.on_restart(self._restart, {"positions": (n, 3)}, {"velocities": (n, 3), "box": (3, 3)})
 
     # What OpenMM calls -------------------------------------------------------------------------
 
@@ -126,20 +120,8 @@ class HeadraceReporter:
         if self._box:
             values["box"] = state.getPeriodicBoxVectors(asNumpy=True)._value
         self.link.put(step, time, **values)
-        # A sum is not finite if one of its terms is not, and costs less than to look at each.
-        if self._watched is not None and not math.isfinite(self._watched.sum()):
-            self._tell_not_finite(step)
-
-    def _tell_not_finite(self, step: int) -> None:
-        if self._told != self.link.epoch:
-            self._told = self.link.epoch
-            self.link.event(
-                "not_finite",
-                f"Positions of {self.link.simulation!r} are not finite from step {step} on; the "
-                "simulation has blown up, and only a restart can save it.",
-                level="error",
-                step=step,
-            )
+        if self._watched is not None:
+            self._look_at(self._watched, step)
 
     # Commands ----------------------------------------------------------------------------------
 
@@ -151,30 +133,10 @@ class HeadraceReporter:
             if name in simulation.context.getParameters():
                 simulation.context.setParameter(name, value)
 
-    def _restart(self, arrays: Mapping[str, npt.NDArray[np.float64]], command: Command) -> None:
-        place(
-            self._simulation,
-            arrays,
-            redraw=command.velocities == "redraw",
-            seed=derive_seed(self._seed, command.id),
-        )
-
-    # End ---------------------------------------------------------------------------------------
-
-    def close(self, *, finished: bool = True) -> None:
-        """Send what is left and leave; may be called again."""
-        self.link.close(finished=finished)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
+    def _place(
+        self, arrays: Mapping[str, npt.NDArray[np.float64]], *, redraw: bool, seed: int
     ) -> None:
-        self.link.__exit__(kind, error, traceback)
+        place(self._simulation, arrays, redraw=redraw, seed=seed)
 
 
 _GETTERS: tuple[tuple[Field, Any], ...] = (
