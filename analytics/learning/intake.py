@@ -15,40 +15,61 @@ from analytics.learning.pairs import LaggedPairs
 from bridge.errors import ConfigError, SchemaError
 from bridge.frames import FrameBatch
 
-__all__ = ["Intake", "Portion", "check_lag", "part_of", "rows_of"]
+__all__ = ["Intake", "Portion", "check_lag", "check_target", "part_of", "rows_of"]
 
 Array = npt.NDArray[Any]
 Integers = npt.NDArray[np.int64]
 
 
-def rows_of(batch: FrameBatch, names: Sequence[str]) -> npt.NDArray[np.float32]:
+def rows_of(
+    batch: FrameBatch, names: Sequence[str], *, parameter: str = "input", many: bool = False
+) -> npt.NDArray[np.float32]:
     """Return the input of a model, float32, C-contiguous copies or views.
 
     One column keeps the shape that it has in a frame; several are flattened and laid side by side.
 
+    Parameters
+    ----------
+    batch, names
+        The frames, and the columns.
+    parameter
+        Of train, which names them.
+    many
+        Each row of a frame's column is a sample; the first two axes of the result are frames and
+        samples.
+
     Raises
     ------
     SchemaError
-        If a column is missing, or holds no real numbers.
+        If a column is missing, or holds no real numbers, or frames have no rows, or columns have
+        different numbers of them.
     """
     columns = []
     for name in names:
         if name not in batch:
             raise SchemaError(
-                f"train finds no column {name!r} (its parameter 'input') in the frames of "
+                f"train finds no column {name!r} (its parameter {parameter!r}) in the frames of "
                 f"{batch.simulation!r}; there are: {', '.join(batch.columns) or 'none'}."
             )
         column = batch[name]
         if column.dtype.kind not in "fiub":
             raise SchemaError(
-                f"train needs real numbers in the column {name!r} (its parameter 'input'); "
+                f"train needs real numbers in the column {name!r} (its parameter {parameter!r}); "
                 f"{batch.simulation!r} sends dtype {column.dtype}."
             )
         columns.append(column)
+    axes = 2 if many else 1
+    heads = {c.shape[:axes] for c in columns}
+    if many and (len(heads) > 1 or len(next(iter(heads))) < 2):
+        raise SchemaError(
+            f"With 'many_samples', train needs columns whose frames have the same number of rows; "
+            f"{', '.join(names)} (its parameter {parameter!r}) have the shapes "
+            f"{[c.shape[1:] for c in columns]}."
+        )
     if len(columns) == 1:
-        rows = columns[0].reshape(-1, 1) if columns[0].ndim == 1 else columns[0]
+        rows = columns[0][..., None] if columns[0].ndim == axes else columns[0]
     else:
-        rows = np.concatenate([c.reshape(len(c), -1) for c in columns], axis=1)
+        rows = np.concatenate([c.reshape(*c.shape[:axes], -1) for c in columns], axis=axes)
     return np.ascontiguousarray(rows, np.float32)
 
 
@@ -110,8 +131,19 @@ class Intake:
         self._pairs = LaggedPairs(lag) if lag else None
         self._shape: tuple[int, ...] | None = None
 
-    def sort(self, batch: FrameBatch, rows: Array) -> Portion:
+    def sort(
+        self, batch: FrameBatch, rows: Array, target: Array | None = None, *, many: bool = False
+    ) -> Portion:
         """Take note of a batch, and return its samples.
+
+        Parameters
+        ----------
+        batch, rows
+            The frames, and what `rows_of` made of them.
+        target
+            Likewise, what a model is to answer; not with a lag.
+        many
+            Both have several samples a frame.
 
         Raises
         ------
@@ -127,7 +159,12 @@ class Intake:
         self._shape = shape
         zones = self._hold_out.zones(batch.simulation, batch.offsets)
         if self._pairs is None:
-            return Portion((rows,), np.arange(len(rows)), zones)
+            arrays = (rows,) if target is None else (rows, target)
+            number = np.arange(len(rows))
+            if many:
+                number = np.repeat(number, rows.shape[1])
+                arrays = tuple(a.reshape(-1, *a.shape[2:]) for a in arrays)
+            return Portion(arrays, number, zones[number])
         x, y, number = self._pairs.push(
             batch.simulation, rows, offsets=batch.offsets, epochs=batch.epochs, steps=batch.steps
         )
@@ -155,7 +192,7 @@ class Intake:
         if not len(rows):
             return
         ranges = self.trained_on.setdefault(batch.simulation, [])
-        for first, stop in _runs(batch.offsets[rows]):
+        for first, stop in _runs(batch.offsets[np.unique(rows)]):
             if self._lag:
                 _add(ranges, first - self._lag, stop - self._lag)
             _add(ranges, first, stop)
@@ -219,4 +256,18 @@ def check_lag(lag: int, lagged: bool, kind: str) -> None:
     if lag and not lagged:
         raise ConfigError(
             f"The model {kind!r} learns from single frames; leave out the parameter 'lag' of train."
+        )
+
+
+def check_target(target: Sequence[str], supervised: bool, kind: str) -> None:
+    """Raise a `ConfigError` where a model needs answers and gets none, or the other way round."""
+    if supervised and not target:
+        raise ConfigError(
+            f"The model {kind!r} learns to answer; set the parameter 'target' of train to the "
+            "columns with the answers."
+        )
+    if target and not supervised:
+        raise ConfigError(
+            f"The model {kind!r} learns from its input alone; leave out the parameter 'target' of "
+            "train."
         )

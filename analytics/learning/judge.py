@@ -262,6 +262,9 @@ def _align(candidate: StreamModel, loaded: Loaded | None, anchors: Array) -> Ali
         return None
     if loaded.model.input_shape != candidate.input_shape:
         return None
+    if candidate.supervised:
+        # Answers mean what they mean.
+        return None
     new = encode(candidate, anchors)
     old = encode(loaded.model, anchors, loaded.alignment)
     if not (np.isfinite(new).all() and np.isfinite(old).all()):

@@ -44,6 +44,8 @@ class StreamModel(nn.Module, ABC):
         Name in the group `MODELS`, or ``module:factory``.
     lagged
         The loss needs pairs of frames that lie a lag time apart.
+    supervised
+        The loss needs, beside frames, what is to be answered for them; `encode` returns answers.
     aligned_by
         ``"signs"`` if each coordinate has a meaning of its own, as slow modes have; ``"rotation"``
         if only the space as a whole has one.
@@ -53,6 +55,7 @@ class StreamModel(nn.Module, ABC):
 
     kind: ClassVar[str]
     lagged: bool = False
+    supervised: ClassVar[bool] = False
     aligned_by: ClassVar[AlignedBy] = "rotation"
     latent: int
 
@@ -80,7 +83,8 @@ class StreamModel(nn.Module, ABC):
         x
             Frames, shape (n, *input_shape).
         y
-            For a `lagged` model: the frames a lag time after those.
+            For a `lagged` model: the frames a lag time after those. For a `supervised` one: what is
+            to be answered.
         generator
             Of what is random in the loss.
         """

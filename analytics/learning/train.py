@@ -12,7 +12,7 @@ import torch
 
 from analytics.learning.buffers import make_buffer
 from analytics.learning.held_out import HoldOut
-from analytics.learning.intake import Intake, check_lag, part_of, rows_of
+from analytics.learning.intake import Intake, check_lag, check_target, part_of, rows_of
 from analytics.learning.judge import Judge
 from analytics.learning.model import make_model
 from analytics.learning.schedule import Schedule, check_choice
@@ -56,6 +56,11 @@ class Train(GlobalOperator):
         Kind of model; see `analytics.learning.model.make_model`.
     input
         Column that it learns from, or several.
+    target
+        Column, or several, with what a model is to answer; for models that learn to, such as the
+        ``regressor``.
+    many_samples
+        Each row of a frame's columns is a sample of its own, instead of the frame.
     hyper
         Hyper-parameters of the model.
     name
@@ -111,6 +116,8 @@ class Train(GlobalOperator):
         *,
         model: str,
         input: str | Sequence[str],
+        target: str | Sequence[str] = (),
+        many_samples: bool = False,
         hyper: Mapping[str, Any] | None = None,
         name: str = "model",
         registry: str = "models",
@@ -139,6 +146,8 @@ class Train(GlobalOperator):
     ) -> None:
         self.kind = model
         self.input = input_columns(input)
+        self.target = input_columns(target) if target else ()
+        self.many_samples = many_samples
         self.hyper = dict(hyper or {})
         self.lag = check_count(lag, "lag", least=0)
         self.batch_size = check_count(batch_size, "batch_size")
@@ -185,16 +194,18 @@ class Train(GlobalOperator):
 
     def reads(self) -> tuple[str, ...]:
         """Return the columns that `process` reads."""
-        return self.input
+        return (*self.input, *self.target)
 
     # ----------------------------------------------------------------- frames
 
     def process(self, batch: FrameBatch, context: Context) -> FrameBatch:
         """Take up the frames, and make the updates that they make due."""
-        rows = rows_of(batch, self.input)
+        many = self.many_samples
+        rows = rows_of(batch, self.input, many=many)
+        target = rows_of(batch, self.target, parameter="target", many=many) if self.target else None
         if self.trainer is None:
-            self.trainer = self._make(rows.shape[1:])
-        portion = self.intake.sort(batch, rows)
+            self.trainer = self._make(rows.shape[2 if many else 1 :])
+        portion = self.intake.sort(batch, rows, target, many=many)
         n, start = len(rows), 0
         columns = self._columns(n)
         while start < n:
@@ -272,6 +283,7 @@ class Train(GlobalOperator):
             torch.manual_seed(self.seed)
             model = make_model(self.kind, shape, self.hyper)
         check_lag(self.lag, model.lagged, self.kind)
+        check_target(self.target, model.supervised, self.kind)
         return Trainer(
             model,
             self.intake.buffer,
@@ -346,7 +358,7 @@ class Train(GlobalOperator):
         self.judge.watch(samples, context, frames=self.frames)
         if self.drift is None:
             return
-        newest = samples[-1]
+        newest = samples[0] if self.target else samples[-1]
         drifts = self.drift.update(newest, self.judge.in_service(), self.judge.number)
         for drift in drifts:
             context.event(
