@@ -159,7 +159,7 @@ class Intake:
         self._shape = shape
         zones = self._hold_out.zones(batch.simulation, batch.offsets)
         if self._pairs is None:
-            arrays = (rows,) if target is None else (rows, target)
+            arrays: tuple[Array, ...] = (rows,) if target is None else (rows, target)
             number = np.arange(len(rows))
             if many:
                 number = np.repeat(number, rows.shape[1])

@@ -158,7 +158,7 @@ class Regressor(StreamModel):
             have = self.known[torch.isfinite(self.known).all(1)]
             # Rows that are outside already need no search.
             rows = torch.nonzero(fits)[:, 0]
-            for part in rows.split(65_536):
+            for part in torch.split(rows, 65_536):
                 apart = torch.cdist(x[part] / self.x_scale, have / self.x_scale)
                 fits[part] = apart.amin(1) <= self.reach
         return fits
