@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from analytics.inference.ways import Way
+from analytics.learning.alignment import Alignment
 from analytics.learning.model import StreamModel
 from bridge.errors import ConfigError, SchemaError
 
@@ -41,6 +42,13 @@ def find_device(wanted: str) -> torch.device:
             "process; take 'auto' or 'cpu', or install a torch that is built for it."
         )
     return torch.device("cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def _light(alignment: Alignment | None) -> Alignment | None:
+    """Return an alignment that need not be converted at each call."""
+    if alignment is None:
+        return None
+    return Alignment(alignment.rotation.float(), alignment.scale, alignment.shift.float())
 
 
 class _Answers(nn.Module):
@@ -99,7 +107,7 @@ class Encoder:
         model.requires_grad_(False)
         self.model = model
         self.card = loaded.card
-        self.alignment = loaded.alignment
+        self.alignment = _light(loaded.alignment)
         self.latent = int(model.latent)
         self.input_shape = model.input_shape
         self.errors = errors

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,7 +16,12 @@ OPERATORS = "headrace.operators"
 """Entry-point group in which distributions register operators under short names."""
 
 
-def pipeline_from_table(table: Mapping[str, Any], where: str = "[pipeline]") -> Pipeline:
+def pipeline_from_table(
+    table: Mapping[str, Any],
+    where: str = "[pipeline]",
+    *,
+    defaults: Mapping[str, Any] | None = None,
+) -> Pipeline:
     """Make a pipeline from a configuration table.
 
     ::
@@ -36,6 +42,8 @@ def pipeline_from_table(table: Mapping[str, Any], where: str = "[pipeline]") -> 
         The table ``[pipeline]``.
     where
         What the table is, for messages, such as ``"run.toml, [pipeline]"``.
+    defaults
+        Parameters for operators that take them and are not given them, such as ``seed``.
 
     Raises
     ------
@@ -52,7 +60,8 @@ def pipeline_from_table(table: Mapping[str, Any], where: str = "[pipeline]") -> 
     if not entries:
         raise ConfigError(f"{where} has no operators; add a [[pipeline.operators]] table.")
     operators = [
-        _operator(entry, f"{where}, operator {number}") for number, entry in enumerate(entries, 1)
+        _operator(entry, f"{where}, operator {number}", defaults or {})
+        for number, entry in enumerate(entries, 1)
     ]
     try:
         return Pipeline(
@@ -65,7 +74,9 @@ def pipeline_from_table(table: Mapping[str, Any], where: str = "[pipeline]") -> 
         raise ConfigError(f"{where}: {error}") from error
 
 
-def _operator(entry: Mapping[str, Any], where: str) -> tuple[str, Operator]:
+def _operator(
+    entry: Mapping[str, Any], where: str, defaults: Mapping[str, Any]
+) -> tuple[str, Operator]:
     use = _text(entry, "use", where, "")
     if not use:
         raise ConfigError(
@@ -79,7 +90,9 @@ def _operator(entry: Mapping[str, Any], where: str) -> tuple[str, Operator]:
             f"{where}: {use!r} is not an operator; derive the class from FrameOperator, "
             "KeyedOperator or GlobalOperator of bridge.pipeline."
         )
-    parameters = {k: v for k, v in entry.items() if k not in ("name", "use")}
+    takes = inspect.signature(found).parameters if defaults else ()
+    parameters = {k: v for k, v in defaults.items() if k in takes}
+    parameters |= {k: v for k, v in entry.items() if k not in ("name", "use")}
     operator: Operator = build(found, parameters, where)
     return name, operator
 

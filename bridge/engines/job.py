@@ -43,12 +43,15 @@ class PipelineSource:
         of the operators begin; on every worker.
     where
         What the table is, for messages.
+    defaults
+        Parameters for operators of the table that take them and are not given them.
     """
 
     reference: str = ""
     table: Mapping[str, Any] = field(default_factory=dict)
     base: str = ""
     where: str = "[pipeline]"
+    defaults: Mapping[str, Any] = field(default_factory=dict)
 
     def build(self) -> Pipeline:
         """Make the pipeline.
@@ -66,7 +69,9 @@ class PipelineSource:
         if self.base and self.base not in sys.path:
             sys.path.append(self.base)
         with contextlib.chdir(self.base) if self.base else contextlib.nullcontext():
-            return self._load() if self.reference else pipeline_from_table(self.table, self.where)
+            if self.reference:
+                return self._load()
+            return pipeline_from_table(self.table, self.where, defaults=self.defaults)
 
     def _load(self) -> Pipeline:
         module, colon, name = self.reference.partition(":")

@@ -56,8 +56,10 @@ def make_engine(
         if plan.archive:
             settings.setdefault("python.archives", plan.archive)
             settings.setdefault("python.executable", f"{Path(plan.archive).name}/bin/python")
+    # Beside the checkpoints: who begins anew without them begins anew without it.
+    ledger = f"{checkpoint}/ledger" if checkpoint and "://" not in checkpoint else ""
     return load_engine(table.kind)(
-        plan.job(),
+        plan.job(ledger),
         cluster=table.cluster,
         checkpoint=checkpoint,
         parallelism=table.parallelism,

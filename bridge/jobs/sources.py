@@ -54,12 +54,18 @@ class JobPlan(msgspec.Struct, frozen=True, kw_only=True):
     files: tuple[str, ...] = ()
     archive: str = ""
 
-    def job(self) -> Job:
-        """Return the job; its pipeline is built where it is needed."""
+    def job(self, ledger: str = "") -> Job:
+        """Return the job; its pipeline is built where it is needed, with this folder to write in."""
         reference = "" if self.table else self.source
         keys = partial(client_keys, self.keys) if self.keys else None
         return Job(
-            PipelineSource(reference, self.table, self.base, f"{self.source}, [pipeline]"),
+            PipelineSource(
+                reference,
+                self.table,
+                self.base,
+                f"{self.source}, [pipeline]",
+                {"ledger": ledger} if ledger else {},
+            ),
             self.stagers,
             options=self.engine,
             guard=GuardMaker(self.rules),

@@ -53,7 +53,7 @@ class RunDirectory:
         plots are made of.
     processes
         Process to process id, while the run lasts.
-    logs, plots, topics, checkpoint, cluster_checkpoints
+    logs, plots, topics, checkpoint, cluster_checkpoints, ledger
         Folders; `topics` is there only if the topics are durable.
     """
 
@@ -71,6 +71,7 @@ class RunDirectory:
         self.topics = self.path / "topics"
         self.checkpoint = self.path / "checkpoint" / "engine.checkpoint"
         self.cluster_checkpoints = self.path / "checkpoint" / "cluster"
+        self.ledger = self.path / "checkpoint" / "ledger"
 
     def __repr__(self) -> str:
         return f"<RunDirectory {self.path}>"

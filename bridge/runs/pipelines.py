@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import inspect
 from typing import Any
 
 import msgspec
 
-from bridge.config import find_entry_point, refuse_unknown
-from bridge.engines.configure import OPERATORS, pipeline_from_table
+from bridge.config import refuse_unknown
+from bridge.engines.configure import pipeline_from_table
 from bridge.pipeline import Pipeline
 from bridge.runs.configuration import PipelineTable, RunConfiguration
 
@@ -20,7 +19,7 @@ def name_of(table: dict[str, Any]) -> str:
     return str(table.get("name") or str(table["use"]).rpartition(":")[2])
 
 
-def build_pipeline(table: PipelineTable, *, seed: int, where: str) -> Pipeline:
+def build_pipeline(table: PipelineTable, *, seed: int, where: str, ledger: str = "") -> Pipeline:
     """Make the operators of a pipeline.
 
     Parameters
@@ -31,28 +30,25 @@ def build_pipeline(table: PipelineTable, *, seed: int, where: str) -> Pipeline:
         For operators that take a ``seed`` and are given none.
     where
         The file, for messages.
+    ledger
+        Folder for operators that take a ``ledger``, in which they write ahead what a replay must
+        repeat; empty for none.
 
     Raises
     ------
     ConfigError
         If there is no such operator, its parameters are refused, or two have the same name.
     """
-    place = f"{where}, [pipeline]"
     return pipeline_from_table(
         {
             "name": table.name,
             "inputs": list(table.inputs),
             "outputs": list(table.outputs),
-            "operators": [_with_seed(entry, seed, place) for entry in table.operators],
+            "operators": list(table.operators),
         },
-        place,
+        f"{where}, [pipeline]",
+        defaults={"seed": seed, "ledger": ledger},
     )
-
-
-def _with_seed(table: dict[str, Any], seed: int, place: str) -> dict[str, Any]:
-    factory = find_entry_point(OPERATORS, table["use"], f"{place}, operator {name_of(table)!r}")
-    takes = callable(factory) and "seed" in inspect.signature(factory).parameters
-    return {"seed": seed, **table} if takes else table
 
 
 def apply_control(configuration: RunConfiguration, name: str, where: str) -> RunConfiguration:

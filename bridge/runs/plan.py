@@ -94,13 +94,19 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         staging = self.configuration.staging
         return StreamOptions(when_full=staging.when_full, capacity=parse_bytes(staging.capacity))
 
-    def pipeline(self) -> Pipeline:
-        """Make the pipeline; relative paths in it begin at `base`, and so do modules."""
+    def pipeline(self, ledger: str = "") -> Pipeline:
+        """Make the pipeline; relative paths in it begin at `base`, and so do modules.
+
+        `ledger` is the folder for what operators write ahead.
+        """
         if self.base not in sys.path:
             sys.path.append(self.base)
         with contextlib.chdir(self.base):
             return build_pipeline(
-                self.configuration.pipeline, seed=self.configuration.run.seed, where=self.source
+                self.configuration.pipeline,
+                seed=self.configuration.run.seed,
+                where=self.source,
+                ledger=ledger,
             )
 
     def adapter(self) -> Adapter:

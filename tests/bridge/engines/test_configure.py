@@ -80,3 +80,13 @@ def test_a_wrong_table_is_told_of(change: tuple[str, str], says: str) -> None:
 def test_a_pipeline_has_operators() -> None:
     with pytest.raises(ConfigError, match="has no operators"):
         pipeline_from_table({"name": "p"})
+
+
+def test_parameters_are_filled_in_where_they_are_taken() -> None:
+    use = "visits"
+    table = {"operators": [{"name": "norm", "use": f"{HERE}:Norm"},
+                           {"use": use, "input": "y"},
+                           {"name": "own", "use": use, "input": "y", "memory": 5}]}  # fmt: skip
+    pipeline = pipeline_from_table(table, defaults={"memory": 3, "ledger": "/folder"})
+    memories = [operator._visited.memory.capacity for _, operator in pipeline.operators[1:]]
+    assert memories == [3, 5]
