@@ -73,10 +73,7 @@ class AdiosLink(Link):
     def output(self) -> Output:
         """What writes; there is none before the first frame where no schema was given."""
         if self._output is None:
-            raise SteeringError(
-                f"The link of {self.simulation!r} has no schema yet: put a frame first, or give "
-                "a schema or an example."
-            )
+            raise self._lack_schema()
         return self._output
 
     def put(self, step: int, time: float, **arrays: Any) -> bool:

@@ -25,7 +25,7 @@ from typing import Any, Literal, Self
 import numpy as np
 
 from bridge.commands import Capability, Event
-from bridge.errors import HeadraceError, SteeringError
+from bridge.errors import HeadraceError
 from bridge.schema import StreamSchema, Topology
 from bridge.staging.messages import FullPolicy, StreamOptions
 from bridge.staging.producer import Producer
@@ -67,8 +67,6 @@ class Link(Asks, Steered):
         patience: float = PATIENCE,
         describe: Callable[[Mapping[str, Any]], StreamSchema] = StreamSchema.from_arrays,
     ) -> None:
-        if every < 1:
-            raise SteeringError(f"Frames come every {every} steps; it must be at least 1.")
         super().__init__(simulation, every)
         self._address = address
         self._select = None if select is None else np.asarray(select, np.intp)
@@ -90,10 +88,7 @@ class Link(Asks, Steered):
     def producer(self) -> Producer:
         """The producer; there is none before the first frame where no schema was given."""
         if self._producer is None:
-            raise SteeringError(
-                f"The link of {self.simulation!r} has no schema yet: put a frame first, or give "
-                "a schema or an example."
-            )
+            raise self._lack_schema()
         return self._producer
 
     @property

@@ -35,6 +35,8 @@ class Steered:
     """
 
     def __init__(self, simulation: str, every: int) -> None:
+        if every < 1:
+            raise SteeringError(f"Frames come every {every} steps; it must be at least 1.")
         self.simulation = simulation
         self.every = every
         self.epoch = 0
@@ -44,6 +46,12 @@ class Steered:
         self._setters: dict[str, Callable[[float], object]] = {}
         self._restart: Callable[[Arrays, Command], object] | None = None
         self._shapes: tuple[Shapes, Shapes] = ({}, {})
+
+    def _lack_schema(self) -> SteeringError:
+        return SteeringError(
+            f"The link of {self.simulation!r} has no schema yet: put a frame first, or give "
+            "a schema or an example."
+        )
 
     @property
     def next_command(self) -> int | None:
