@@ -86,7 +86,7 @@ class CVAE(StreamModel):
     ) -> None:
         hyper = {
             "latent": latent,
-            "filters": list(filters),
+            "filters": check_counts(filters, "filters"),
             "hidden": hidden,
             "activation": activation,
             "beta": beta,
@@ -95,7 +95,7 @@ class CVAE(StreamModel):
         super().__init__(input_shape, hyper)
         self.latent = check_count(latent, "latent")
         self.beta = check_positive(beta, "beta", zero=True)
-        channels = check_counts(filters, "filters")
+        channels = self.hyper["filters"]
         if not channels:
             raise ConfigError("'filters' is empty; there must be at least one convolution.")
         units = check_count(hidden, "hidden")

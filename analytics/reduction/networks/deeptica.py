@@ -8,6 +8,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from analytics.reduction.networks.blocks import mlp
+from analytics.reduction.networks.checks import check_counts
 from analytics.reduction.networks.slow import SlowModeNetwork
 
 __all__ = ["DeepTICA"]
@@ -63,14 +64,12 @@ class DeepTICA(SlowModeNetwork):
     ) -> None:
         hyper = {
             "latent": latent,
-            "hidden": list(hidden),
+            "hidden": check_counts(hidden, "hidden"),
             "activation": activation,
             "regularisation": regularisation,
         }
-        super().__init__(
-            input_shape, hyper, latent=latent, hidden=hidden, regularisation=regularisation
-        )
-        self.network = mlp([self.features, *self.hidden, self.latent], activation)
+        super().__init__(input_shape, hyper)
+        self.network = mlp([self.features, *self.hyper["hidden"], self.latent], activation)
 
     def functions(self, x: Tensor, *, later: bool = False) -> Tensor:
         """Return the network's functions of frames, shape (n, latent)."""

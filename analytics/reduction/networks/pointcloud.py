@@ -87,8 +87,8 @@ class PointCloudAutoencoder(StreamModel):
     ) -> None:
         hyper = {
             "latent": latent,
-            "points": list(points),
-            "hidden": list(hidden),
+            "points": check_counts(points, "points"),
+            "hidden": check_counts(hidden, "hidden"),
             "activation": activation,
             "distance": distance,
             "centre": centre,
@@ -102,7 +102,7 @@ class PointCloudAutoencoder(StreamModel):
         if distance not in ("chamfer", "indexed"):
             raise ConfigError(f"'distance' is {distance!r}; it must be 'chamfer' or 'indexed'.")
         self.latent = check_count(latent, "latent")
-        each, layers = check_counts(points, "points"), check_counts(hidden, "hidden")
+        each, layers = self.hyper["points"], self.hyper["hidden"]
         if not each:
             raise ConfigError("'points' is empty; each point must go through at least one layer.")
         self.by_index = distance == "indexed"

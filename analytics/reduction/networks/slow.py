@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import numpy as np
@@ -15,7 +15,6 @@ from torch import Tensor
 from analytics.learning.model import AlignedBy, StreamModel
 from analytics.reduction.networks.checks import (
     check_count,
-    check_counts,
     check_frames,
     check_pairs,
     check_positive,
@@ -54,20 +53,11 @@ class SlowModeNetwork(StreamModel):
     covariance: Tensor
     observed: Tensor
 
-    def __init__(
-        self,
-        input_shape: tuple[int, ...],
-        hyper: Mapping[str, Any],
-        *,
-        latent: int,
-        hidden: Sequence[int],
-        regularisation: float,
-    ) -> None:
+    def __init__(self, input_shape: tuple[int, ...], hyper: Mapping[str, Any]) -> None:
         super().__init__(input_shape, hyper)
-        self.latent = check_count(latent, "latent")
+        self.latent = check_count(hyper["latent"], "latent")
         self.features = math.prod(self.input_shape)
-        self.hidden = check_counts(hidden, "hidden")
-        self.regularisation = check_positive(regularisation, "regularisation", zero=True)
+        self.regularisation = check_positive(hyper["regularisation"], "regularisation", zero=True)
         self.scaling = Standardise(self.features)
         d, wide = self.latent, torch.float64
         self.register_buffer("mean", torch.zeros(d))

@@ -71,13 +71,13 @@ class TimeLaggedAutoencoder(StreamModel):
     ) -> None:
         hyper = {
             "latent": latent,
-            "hidden": list(hidden),
+            "hidden": check_counts(hidden, "hidden"),
             "activation": activation,
             "whiten": whiten,
         }
         super().__init__(input_shape, hyper)
         self.latent = check_count(latent, "latent")
-        layers = check_counts(hidden, "hidden")
+        layers = self.hyper["hidden"]
         features = math.prod(self.input_shape)
         self.scaling: Whiten | Standardise = Whiten(features) if whiten else Standardise(features)
         self.encoder = mlp([features, *layers, self.latent], activation)

@@ -77,14 +77,14 @@ class VAE(StreamModel):
     ) -> None:
         hyper = {
             "latent": latent,
-            "hidden": list(hidden),
+            "hidden": check_counts(hidden, "hidden"),
             "activation": activation,
             "beta": beta,
             "noise": noise,
         }
         super().__init__(input_shape, hyper)
         self.latent = check_count(latent, "latent")
-        layers = check_counts(hidden, "hidden")
+        layers = self.hyper["hidden"]
         self.beta = check_positive(beta, "beta", zero=True)
         self.noise = check_positive(noise, "noise")
         features = math.prod(self.input_shape)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from analytics.reduction.networks.blocks import mlp
-from analytics.reduction.networks.checks import check_shape
+from analytics.reduction.networks.checks import check_counts, check_shape
 from analytics.reduction.networks.slow import SlowModeNetwork
 
 __all__ = ["VAMPNet"]
@@ -63,24 +63,22 @@ class VAMPNet(SlowModeNetwork):
         *,
         latent: int = 2,
         hidden: Sequence[int] = (64, 64),
-        activation: str = "elu",
+        activation: str = "tanh",
         softmax: bool = False,
         shared: bool = True,
         regularisation: float = 1e-6,
     ) -> None:
         hyper = {
             "latent": latent,
-            "hidden": list(hidden),
+            "hidden": check_counts(hidden, "hidden"),
             "activation": activation,
             "softmax": softmax,
             "shared": shared,
             "regularisation": regularisation,
         }
-        super().__init__(
-            input_shape, hyper, latent=latent, hidden=hidden, regularisation=regularisation
-        )
+        super().__init__(input_shape, hyper)
         self.softmax = softmax
-        sizes = [self.features, *self.hidden, self.latent + softmax]
+        sizes = [self.features, *self.hyper["hidden"], self.latent + softmax]
         self.lobe = mlp(sizes, activation)
         self.later_lobe = None if shared else mlp(sizes, activation)
 
