@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -191,6 +192,8 @@ class Train(GlobalOperator):
         self._extra = 0
         self._loss = 0.0
         self._judged_at = 0
+        # For people alone: what this process did, and since when.
+        self._made, self._began = 0, time.monotonic()
 
     def reads(self) -> tuple[str, ...]:
         """Return the columns that `process` reads."""
@@ -277,6 +280,7 @@ class Train(GlobalOperator):
     def _make(self, shape: tuple[int, ...]) -> Trainer:
         if self.threads:
             torch.set_num_threads(self.threads)
+        self._made, self._began = 0, time.monotonic()
         device = choose_device(self.device)
         # The weights at the beginning come from torch's own generator, which is put back.
         with torch.random.fork_rng(devices=[]):
@@ -310,6 +314,7 @@ class Train(GlobalOperator):
             self.starved += 1
             return
         update = trainer.update()
+        self._made += 1
         if not update.done:
             self._tell_skipped(trainer, update, context)
             return
@@ -381,6 +386,24 @@ class Train(GlobalOperator):
                 extra=self._extra,
                 why=[drift.why for drift in drifts],
             )
+
+    def figures(self) -> dict[str, float]:
+        """Return what to tell people of the training; see `bridge.runs.training.figures_of`."""
+        trainer, buffer = self.trainer, self.intake.buffer.statistics()
+        seconds = time.monotonic() - self._began
+        return {
+            "loss": self._loss,
+            "score": self.judge.score,
+            "version": self.judge.number,
+            "updates": 0 if trainer is None else trainer.updates,
+            "updates_per_second": self._made / seconds if seconds > 0.0 else 0.0,
+            "skipped": 0 if trainer is None else trainer.skipped,
+            "starved": self.starved,
+            "effective_batch_size": self.batch_size,
+            "samples": buffer.seen,
+            "unused": buffer.unused,
+            "uses_per_sample": buffer.uses,
+        }
 
     # ------------------------------------------------------------------- state
 

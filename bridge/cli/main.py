@@ -28,6 +28,7 @@ VERBS: dict[str, str] = {
     "cancel": "end a job, with a savepoint to go on from",
     "logs": "show what a job wrote into its logs",
     "cluster": "start a cluster of Flink or Spark on this machine, to try things out",
+    "train": "let models learn from streams that are there, beside everybody else",
     "report": "draw the plots of finished runs again, and compare runs",
     "inspect": "show the ledger of decisions and the state of the topics",
     "replay": "stream a trajectory file, or re-read what a run recorded",

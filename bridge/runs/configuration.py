@@ -9,7 +9,7 @@ from typing import Any, Literal
 import msgspec
 
 from bridge.config import parse_bytes, parse_duration, read_toml, to_struct
-from bridge.engines.options import JobOptions
+from bridge.engines.options import JobOptions, LocalOptions
 from bridge.errors import ConfigError, HeadraceError
 from bridge.runs.quantities import parse_simulated_time
 from bridge.schema import check_name
@@ -25,6 +25,7 @@ __all__ = [
     "RunConfiguration",
     "RunTable",
     "StagingTable",
+    "TrainingTable",
     "load_run",
 ]
 
@@ -34,7 +35,7 @@ class RestartsTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     Attributes
     ----------
-    member, engine, stager
+    member, engine, stager, trainer
         Restarts of one process in one run. A stager that is not durable has lost its topics with
         its process and is never started again.
     """
@@ -42,6 +43,7 @@ class RestartsTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     member: int = 3
     engine: int = 3
     stager: int = 3
+    trainer: int = 3
 
 
 class RunTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -175,6 +177,47 @@ class PipelineTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                 )
 
 
+class TrainingTable(PipelineTable, frozen=True, forbid_unknown_fields=True):
+    """A pipeline beside the one that steers, in a process of its own; its last operator learns.
+
+    Attributes
+    ----------
+    observe
+        Read along without holding the streams back: what is released before it was read is left
+        out, and told of. Otherwise the simulations wait for it, as they do for the engine.
+    behind
+        With `observe`: frames of one stream to be late at most; beyond, older ones are passed over.
+        0 for no limit.
+    nice
+        By how much it gives way to the engine, the stager and the simulations.
+    workers, groups
+        Processes that learn together, each from its own share of the simulations, and groups of
+        them; see `bridge.runs.team`.
+    engine
+        Options of the local engine that runs it (`LocalOptions`).
+    """
+
+    observe: bool = True
+    behind: int = 20_000
+    nice: int = 15
+    workers: int = 1
+    groups: int = 1
+    engine: dict[str, Any] = {}
+
+    def __post_init__(self) -> None:
+        PipelineTable.__post_init__(self)
+        if not 0 <= self.nice <= 19:
+            raise ConfigError(f"The key 'nice' must be from 0 to 19; it is {self.nice}.")
+        if self.behind < 0:
+            raise ConfigError(f"The key 'behind' must not be negative; it is {self.behind}.")
+        if self.workers < 1 or not 1 <= self.groups <= self.workers:
+            raise ConfigError(
+                "The key 'workers' must be at least 1, and 'groups' from 1 to that; they are "
+                f"{self.workers} and {self.groups}."
+            )
+        to_struct(LocalOptions, self.engine, "The table 'engine' of a training")
+
+
 class ControlTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What ``--control NAME`` changes, so that a run can be held against its control.
 
@@ -293,6 +336,8 @@ class RunConfiguration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         Rules of the guard (`bridge.steering.GuardRules`).
     control
         Name to `ControlTable`.
+    training
+        Name to `TrainingTable`.
     """
 
     run: RunTable
@@ -303,8 +348,15 @@ class RunConfiguration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     steering: dict[str, Any] = {}
     control: dict[str, ControlTable] = {}
     report: ReportTable = ReportTable()
+    training: dict[str, TrainingTable] = {}
 
     def __post_init__(self) -> None:
+        for name in self.training:
+            check_name(name, "training")
+            if name == self.pipeline.name:
+                raise ConfigError(
+                    f"[training.{name}] has the name of the pipeline; give one of the two another."
+                )
         if not isinstance(self.simulation.get("adapter"), str):
             raise ConfigError("[simulation] lacks the key 'adapter', which says what is simulated.")
 
@@ -338,11 +390,12 @@ def _check_lists(table: Mapping[str, Any], path: Path) -> None:
     for key, kind in kinds.items():
         for number, entry in enumerate(_entries(report, key), 1):
             to_struct(kind, entry, f"{path}, [[report.{key}]] number {number}")
-    controls = table.get("control", {})
-    if isinstance(controls, Mapping):
-        for name, entry in controls.items():
+    named: dict[str, type[msgspec.Struct]] = {"control": ControlTable, "training": TrainingTable}
+    for key, kind in named.items():
+        entries = table.get(key, {})
+        for name, entry in entries.items() if isinstance(entries, Mapping) else ():
             if isinstance(entry, Mapping):
-                to_struct(ControlTable, entry, f"{path}, [control.{name}]")
+                to_struct(kind, entry, f"{path}, [{key}.{name}]")
 
 
 def _entries(table: Any, key: str) -> list[Mapping[str, Any]]:

@@ -5,15 +5,15 @@ A run goes through these phases::
     starting   the stager is started and has to be listening, then the engine, which has to be heard
     running    the members run
     draining   the members were told to end
-    finishing  no member is left; the engine reads what is there, to the end
+    finishing  no member is left; the engine reads what is there, to the end; so do trainers
     reporting  everything has ended but the stager, from which the report is read
     closing    the stager was told to end
     ended
 
-Members wait for the engine, since what they simulate before it is there is not steered. Whoever
-drives it tells what happened (`ready`, `exited`, `stop`, `interrupt`, `reported`, and
-`tick` now and then) and carries out the actions that come back, in their order. Times are seconds
-of a monotonic clock.
+Members wait for the engine, since what they simulate before it is there is not steered. Trainers
+begin with the members; a run goes on without one that has used up its restarts. Whoever drives it
+tells what happened (`ready`, `exited`, `stop`, `interrupt`, `reported`, and `tick` now and then)
+and carries out the actions that come back, in their order. Times are seconds of a monotonic clock.
 """
 
 from __future__ import annotations
@@ -89,6 +89,8 @@ class Supervisor:
         Seconds that members, and then the engine, have to end once they are told to.
     start
         Seconds that the stager has to be listening, and then the engine to be heard of.
+    trainers
+        Names of the processes that learn beside the engine.
     """
 
     members: Sequence[str]
@@ -97,6 +99,7 @@ class Supervisor:
     when_member_fails: Literal["stop", "go_on"] = "stop"
     drain: float = 30.0
     start: float = 60.0
+    trainers: Sequence[str] = ()
 
     phase: Phase = "starting"
     outcome: Outcome = "finished"
@@ -108,7 +111,9 @@ class Supervisor:
 
     def begin(self, now: float) -> list[Action]:
         """Begin: start the stager."""
-        self._children = {name: _Child() for name in (STAGER, ENGINE, *self.members)}
+        self._children = {
+            name: _Child() for name in (STAGER, ENGINE, *self.members, *self.trainers)
+        }
         self._deadline = now + self.start
         return [self._start(STAGER)]
 
@@ -122,7 +127,7 @@ class Supervisor:
             self._deadline = now + self.start
             return [self._start(ENGINE)]
         self.phase, self._deadline = "running", None
-        return [self._start(name) for name in self.members]
+        return [self._start(name) for name in (*self.trainers, *self.members)]
 
     def exited(self, name: str, code: int, now: float) -> list[Action]:
         """A process has ended."""
@@ -133,6 +138,8 @@ class Supervisor:
             return self._stager_exited(child, code, now)
         if name == ENGINE:
             return self._engine_exited(child, code, now)
+        if name in self.trainers:
+            return self._trainer_exited(name, child, code, now)
         return self._member_exited(name, child, code, now)
 
     def stop(self, outcome: Outcome, reason: str, now: float) -> list[Action]:
@@ -183,7 +190,7 @@ class Supervisor:
             if child.start_at is not None and now >= child.start_at:
                 child.start_at = None
                 actions.append(self._start(name))
-                if name == ENGINE and self.phase == "finishing":
+                if name in self._readers and self.phase == "finishing":
                     actions.append(Action("stop", name))
         if self._deadline is None or now < self._deadline:
             return actions
@@ -204,7 +211,7 @@ class Supervisor:
             "starting": f"up to {self.start:g} s for the stager to listen and the engine to begin",
             "running": "for the members to finish",
             "draining": f"up to {self.drain:g} s for {names or 'the members'} to end",
-            "finishing": f"up to {self.drain:g} s for the engine to read what is left",
+            "finishing": f"up to {self.drain:g} s for {self._late} to read what is left",
             "reporting": "for the report",
             "closing": f"up to {self.drain:g} s for the stager to end",
             "ended": "for nothing",
@@ -219,6 +226,14 @@ class Supervisor:
         """Return ``idle``, ``running``, ``restarting``, ``ended`` or ``failed``."""
         child = self._children[name]
         return "restarting" if child.start_at is not None else child.state
+
+    @property
+    def _readers(self) -> list[str]:
+        return [ENGINE, *self.trainers]
+
+    @property
+    def _late(self) -> str:
+        return ", ".join(self._running(self._readers)).replace(ENGINE, "the engine")
 
     # ------------------------------------------------------------- exits
 
@@ -252,6 +267,16 @@ class Supervisor:
             return [*self._tell_failure(), *self._move_on(now)]
         return self._fail(self.failures[-1], now)
 
+    def _trainer_exited(self, name: str, child: _Child, code: int, now: float) -> list[Action]:
+        if self.phase == "ended" or code == 0:
+            return self._move_on(now) if self.phase == "finishing" else []
+        can = code != USAGE and self._may_restart(child, self.restarts.trainer)
+        if can and self.phase == "running":
+            return [self._restart_later(name, child, code, now)]
+        self._note(f"{name} {describe_exit(code)}{self._used_up(child)}.")
+        moved = self._move_on(now) if self.phase == "finishing" else []
+        return [*self._tell_failure(), *moved]
+
     def _member_exited(self, name: str, child: _Child, code: int, now: float) -> list[Action]:
         if self.phase == "ended":
             return []
@@ -279,10 +304,13 @@ class Supervisor:
             if self._running(self.members):
                 return []
             self.phase, self._deadline = "finishing", now + self.drain
-            if self._running([ENGINE]):
-                return [Action("stop", ENGINE)]
+            for name in self.trainers:
+                self._children[name].start_at = None
+            left = self._running(self._readers)
+            if left:
+                return [Action("stop", name) for name in left]
         if self.phase == "finishing":
-            if self._running([ENGINE]):
+            if self._running(self._readers):
                 return []
             self.phase, self._deadline = "reporting", None
             return [Action("report")]
@@ -305,7 +333,7 @@ class Supervisor:
             return self.stop(self.outcome, "Members still run though there is nothing to do.", now)
         late = {
             "draining": self._running(self.members),
-            "finishing": self._running([ENGINE]),
+            "finishing": self._running(self._readers),
             "closing": self._running([STAGER]),
         }.get(self.phase, [])
         for name in late:

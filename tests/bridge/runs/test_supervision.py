@@ -290,3 +290,64 @@ def test_it_says_what_it_waits_for(phase: str, words: str) -> None:
     driver = make().begin()
     driver.supervisor.phase = phase  # type: ignore[assignment]
     assert driver.supervisor.waiting_for == words
+
+
+def trained(**changes: object) -> Driver:
+    return make(
+        trainers=("trainer-a",), restarts=RestartsTable(member=1, engine=1, trainer=1), **changes
+    )
+
+
+def test_trainers_begin_with_the_members_and_end_before_the_report() -> None:
+    driver = trained()
+    driver.do(driver.supervisor.ready(STAGER, 0.0))
+    assert "trainer-a" not in driver.running
+    driver.do(driver.supervisor.ready(ENGINE, 0.0))
+    assert {"trainer-a", *MEMBERS} < driver.running
+    for name in MEMBERS:
+        driver.exit(name)
+    assert driver.stopped == [ENGINE, "trainer-a"]
+    driver.exit(ENGINE)
+    assert driver.reports == 0
+    assert "trainer-a" in driver.supervisor.waiting_for
+    driver.exit("trainer-a")
+    assert driver.reports == 1
+    driver.exit(STAGER)
+    assert driver.supervisor.outcome == "finished"
+    assert driver.supervisor.failures == []
+
+
+def test_a_trainer_is_started_again_and_then_gone_on_without() -> None:
+    driver = trained().begin()
+    driver.exit("trainer-a", -9)
+    driver.wait(1.0)
+    assert "trainer-a" in driver.running
+    driver.exit("trainer-a", 1)
+    driver.wait(60.0)
+    assert "trainer-a" not in driver.running
+    assert driver.supervisor.phase == "running"
+    assert "after 1 restarts" in driver.supervisor.failures[0]
+    for name in MEMBERS:
+        driver.exit(name)
+    driver.exit(ENGINE)
+    assert driver.reports == 1
+
+
+def test_a_trainer_that_does_not_end_is_killed() -> None:
+    driver = trained().begin()
+    for name in MEMBERS:
+        driver.exit(name)
+    driver.exit(ENGINE)
+    driver.wait(11.0)
+    assert driver.killed == ["trainer-a"]
+    driver.exit("trainer-a", -9)
+    assert driver.reports == 1
+
+
+def test_a_trainer_that_waits_to_be_started_again_is_not_waited_for() -> None:
+    driver = trained().begin()
+    driver.exit("trainer-a", 1)
+    for name in MEMBERS:
+        driver.exit(name)
+    driver.exit(ENGINE)
+    assert driver.reports == 1

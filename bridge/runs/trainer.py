@@ -1,0 +1,67 @@
+"""A trainer's process: ``python -m bridge.runs.trainer RUN_DIR NAME``."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import sys
+import threading
+from pathlib import Path
+
+from bridge.config import parse_duration
+from bridge.runs.child import run_child
+from bridge.runs.directory import RunDirectory
+from bridge.runs.keyfiles import client_keys
+from bridge.runs.plan import Plan
+from bridge.runs.training import Training, TrainingRun
+from bridge.staging.client import StagerClient
+
+__all__ = ["main", "training_of"]
+
+log = logging.getLogger(__name__)
+
+PATIENCE = 10.0
+"""Seconds that a trainer takes at most to read what is left when the run ends."""
+
+
+def training_of(plan: Plan, name: str, directory: RunDirectory) -> Training:
+    """Return one of the trainings of a run; its registry lies in the run's folder."""
+    return Training(
+        name=name,
+        table=plan.configuration.training[name],
+        base=plan.base,
+        where=f"{plan.source}, [training.{name}]",
+        seed=plan.configuration.run.seed,
+        registry=str(directory.path / "models"),
+    )
+
+
+def _run(path: Path, arguments: list[str], stop: threading.Event) -> None:
+    directory, name = RunDirectory(path), arguments[0]
+    plan = Plan.read(directory)
+    training = training_of(plan, name, directory)
+    os.nice(training.table.nice)
+    drain = min(PATIENCE, 0.5 * parse_duration(plan.configuration.run.drain))
+    client = StagerClient(
+        plan.address, name=f"trainer {name}", keys=client_keys(plan.key_folder), timeout=30.0
+    )
+    with contextlib.chdir(plan.base), client:
+        run = TrainingRun(
+            training,
+            client,
+            checkpoint=directory.checkpoint.with_name(f"{name}.checkpoint"),
+            simulations=[s for streams in plan.streams().values() for s in streams],
+        )
+        log.info("The trainer runs %r.", run.engine.pipeline)
+        report = run.run(stop=stop.is_set, drain=drain)
+        log.info("The trainer has ended: %s.", report)
+
+
+def main() -> int:
+    """Run; returns the exit code."""
+    return run_child(_run)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
