@@ -24,6 +24,7 @@ __all__ = [
     "RestartsTable",
     "RunConfiguration",
     "RunTable",
+    "ServiceTable",
     "StagingTable",
     "TrainingTable",
     "load_run",
@@ -36,7 +37,7 @@ class RestartsTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     Attributes
     ----------
     member, engine, stager, trainer
-        Restarts of one process in one run. A stager that is not durable has lost its topics with
+        Restarts of one process in one run; a service counts as a trainer. A stager that is not durable has lost its topics with
         its process and is never started again.
     """
 
@@ -218,6 +219,31 @@ class TrainingTable(PipelineTable, frozen=True, forbid_unknown_fields=True):
         to_struct(LocalOptions, self.engine, "The table 'engine' of a training")
 
 
+class ServiceTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A model that answers the simulations, in a process of its own.
+
+    Attributes
+    ----------
+    model
+        Name of the model; that of the service where it is left out.
+    use
+        What answers (`bridge.surrogate.SURROGATES`, or ``module:factory``).
+    options
+        For what answers; ``registry`` is the run's where it is left out.
+    max_rows
+        Rows of one call of the model; more are cut.
+    """
+
+    model: str = ""
+    use: str = "registry"
+    options: dict[str, Any] = {}
+    max_rows: int = 1 << 20
+
+    def __post_init__(self) -> None:
+        if self.max_rows < 1:
+            raise ConfigError(f"The key 'max_rows' must be at least 1; it is {self.max_rows}.")
+
+
 class ControlTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What ``--control NAME`` changes, so that a run can be held against its control.
 
@@ -338,6 +364,8 @@ class RunConfiguration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         Name to `ControlTable`.
     training
         Name to `TrainingTable`.
+    service
+        Name to `ServiceTable`.
     """
 
     run: RunTable
@@ -349,8 +377,11 @@ class RunConfiguration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     control: dict[str, ControlTable] = {}
     report: ReportTable = ReportTable()
     training: dict[str, TrainingTable] = {}
+    service: dict[str, ServiceTable] = {}
 
     def __post_init__(self) -> None:
+        for name in self.service:
+            check_name(name, "service")
         for name in self.training:
             check_name(name, "training")
             if name == self.pipeline.name:
@@ -390,7 +421,11 @@ def _check_lists(table: Mapping[str, Any], path: Path) -> None:
     for key, kind in kinds.items():
         for number, entry in enumerate(_entries(report, key), 1):
             to_struct(kind, entry, f"{path}, [[report.{key}]] number {number}")
-    named: dict[str, type[msgspec.Struct]] = {"control": ControlTable, "training": TrainingTable}
+    named: dict[str, type[msgspec.Struct]] = {
+        "control": ControlTable,
+        "service": ServiceTable,
+        "training": TrainingTable,
+    }
     for key, kind in named.items():
         entries = table.get(key, {})
         for name, entry in entries.items() if isinstance(entries, Mapping) else ():

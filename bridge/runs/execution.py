@@ -41,7 +41,7 @@ START, CLUSTER_START = 60.0, 240.0
 """Seconds that an engine has to begin; a cluster on a busy machine takes its time."""
 
 _MODULES = {STAGER: "bridge.runs.stager", ENGINE: "bridge.runs.engine"}
-_MEMBER, _TRAINER = "bridge.runs.member", "bridge.runs.trainer"
+_MEMBER, _TRAINER, _SERVICE = "bridge.runs.member", "bridge.runs.trainer", "bridge.runs.service"
 
 
 class View(Protocol):
@@ -86,8 +86,11 @@ class Execution:
         self._make_plots = make_plots
         self._streams = plan.streams()
         table = plan.configuration.run
-        # Name of the process to that of the training.
-        self._trainings = {f"trainer-{name}": name for name in plan.configuration.training}
+        # Name of the process to what it runs, and the name of that.
+        self._beside = {
+            **{f"trainer-{name}": (_TRAINER, name) for name in plan.configuration.training},
+            **{f"service-{name}": (_SERVICE, name) for name in plan.configuration.service},
+        }
         self.supervisor = Supervisor(
             tuple(self._streams),
             restarts=table.restarts,
@@ -95,7 +98,7 @@ class Execution:
             when_member_fails=table.when_member_fails,
             drain=parse_duration(table.drain),
             start=START if plan.engine.kind == "local" else CLUSTER_START,
-            trainers=tuple(self._trainings),
+            trainers=tuple(self._beside),
         )
         self._processes: dict[str, Process] = {}
         self._lives: dict[str, int] = {}
@@ -238,9 +241,9 @@ class Execution:
     def _start(self, name: str) -> None:
         life = self._lives[name] = self._lives.get(name, 0) + 1
         arguments = [str(self.directory.path)]
-        module = _TRAINER if name in self._trainings else _MODULES.get(name, _MEMBER)
-        if module == _TRAINER:
-            arguments.append(self._trainings[name])
+        module, beside = self._beside.get(name, (_MODULES.get(name, _MEMBER), ""))
+        if beside:
+            arguments.append(beside)
         elif module == _MEMBER:
             arguments += [name, *(["--again"] if life > 1 else [])]
         if name == STAGER:

@@ -90,7 +90,7 @@ class Supervisor:
     start
         Seconds that the stager has to be listening, and then the engine to be heard of.
     trainers
-        Names of the processes that learn beside the engine.
+        Names of the processes that learn beside the engine, or answer the simulations.
     """
 
     members: Sequence[str]
