@@ -40,9 +40,7 @@ def _read(address: str, count: int, pipe: Any) -> None:
         positions = {"frames/million": 0}
         seen, began = 0, 0.0
         while seen < count:
-            with client.fetch(
-                positions, group="bench", commit=positions, max_bytes=64 << 20, wait=10.0
-            ) as got:
+            with client.fetch(positions, group="bench", commit=positions, wait=10.0) as got:
                 seen += sum(len(b) for b in got.batches)
                 positions.update(got.positions)
                 began = began or (got.stamps[0] if got.stamps else 0.0)

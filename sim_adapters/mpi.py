@@ -463,7 +463,8 @@ class MpiLink(Asks, Steered):
         options = self._options
         if not options.segment and schema.frame_nbytes > _LARGE:
             # Each rank fills segments of its own: of large frames, few of them fit the capacity.
-            options = msgspec.structs.replace(options, segment=schema.frame_nbytes)
+            padding = 64 * schema.n_ranks * (4 + len(schema.variables))
+            options = msgspec.structs.replace(options, segment=schema.frame_nbytes + padding)
         return Producer(
             self.simulation, schema, address=self._address, options=options, rank=self.rank,
             job=self._job,

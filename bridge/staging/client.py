@@ -18,6 +18,7 @@ from bridge.staging.assembly import Locate, join_blocks, view_batches
 from bridge.staging.block_share import is_decomposed, share_of
 from bridge.staging.decomposed import DecomposedFrame, read_decomposed
 from bridge.staging.messages import StreamOptions, TopicStatus
+from bridge.staging.row_order import RowOrders
 from bridge.staging.segments import SegmentMap
 from bridge.staging.session import Session
 
@@ -169,6 +170,7 @@ class StagerClient:
         self._instance = self._session.instance
         self._maps = SegmentMap(count=256)
         self._schemas: dict[str, StreamSchema] = {}
+        self._orders = RowOrders()
         self._out: set[int] = set()
         self._last = 0
 
@@ -357,7 +359,7 @@ class StagerClient:
             fetched.decomposed = read_decomposed(part.topic, part.entries, schema, locate, share)
             return
         if schema.n_ranks > 1:
-            batches = [join_blocks(part.topic, part.entries, schema, locate)]
+            batches = [join_blocks(part.topic, part.entries, schema, locate, self._orders)]
         else:
             batches = view_batches(part.topic, part.entries, start, schema, locate, part.position)
         fetched.batches += batches
