@@ -37,8 +37,8 @@ class RestartsTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     Attributes
     ----------
     member, engine, stager, trainer
-        Restarts of one process in one run; a service counts as a trainer. A stager that is not durable has lost its topics with
-        its process and is never started again.
+        Restarts of one process in one run; a service counts as a trainer. A stager that is not
+        durable has lost its topics with its process and is never started again.
     """
 
     member: int = 3
