@@ -76,9 +76,11 @@ def _read_ours(pipe: Any, port: int, atoms: int) -> None:
 
 def _read_bare(pipe: Any, port: int, atoms: int) -> None:
     size = 0
-    room = bytearray(1 << 18)
+    # The fastest of all sizes, marks and buffers that were tried at 100,000 atoms.
+    room = bytearray(1 << 20)
     began = time.perf_counter()
     with socket.create_connection(("127.0.0.1", port)) as engine:
+        engine.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, len(room) // 2)
         engine.sendall(struct.pack(">ii", 3, 0))
         while got := engine.recv_into(room):
             size += got

@@ -36,9 +36,10 @@ from bridge.transports.imd.packets import (
 
 __all__ = ["EngineConnection", "Frames"]
 
-_WORTH = 1 << 18
+_WORTH = 1 << 20
 """Bytes to wait for at most: reading less at a time costs more switches between processes than it
-saves, and this many are still in the cache when they are copied."""
+saves (100,000 atoms from a server that sends frame by frame: 4.6 GB/s with 256 KiB, 7.2 with 1 MiB,
+7.2 with 2 MiB; a receive buffer of another size than the system's changed nothing)."""
 
 _LOOK_AGAIN = 0.1
 """Seconds between two tries to connect."""
