@@ -53,8 +53,9 @@ class RunDirectory:
         plots are made of.
     processes
         Process to process id, while the run lasts.
-    logs, plots, topics, checkpoint, cluster_checkpoints, ledger
-        Folders; `topics` is there only if the topics are durable.
+    logs, plots, topics, checkpoint, cluster_checkpoints, ahead, models
+        Folders; `topics` is there only if the topics are durable. In `ahead` lies what operators
+        wrote ahead, in `models` the registry of what was trained, unless it is elsewhere.
     """
 
     def __init__(self, path: Path) -> None:
@@ -71,7 +72,8 @@ class RunDirectory:
         self.topics = self.path / "topics"
         self.checkpoint = self.path / "checkpoint" / "engine.checkpoint"
         self.cluster_checkpoints = self.path / "checkpoint" / "cluster"
-        self.ledger = self.path / "checkpoint" / "ledger"
+        self.ahead = self.path / "checkpoint" / "ahead"
+        self.models = self.path / "models"
 
     def __repr__(self) -> str:
         return f"<RunDirectory {self.path}>"

@@ -62,7 +62,7 @@ def _make_engine(plan: Plan, directory: RunDirectory) -> Iterator[Engine]:
     if table.kind == "local":
         with _connect(plan, "engine") as client, _connect(plan, "guard") as second:
             yield LocalEngine(
-                plan.pipeline(str(directory.ledger)),
+                plan.pipeline(directory),
                 client,
                 guard=guard(lambda name: second),
                 checkpoint=directory.checkpoint,
@@ -72,7 +72,7 @@ def _make_engine(plan: Plan, directory: RunDirectory) -> Iterator[Engine]:
         return
     keys = partial(client_keys, plan.key_folder) if plan.key_folder else None
     job = Job(
-        plan.pipeline(str(directory.ledger)),
+        plan.pipeline(directory),
         plan.address,
         options=table,
         guard=guard,

@@ -19,7 +19,9 @@ def name_of(table: dict[str, Any]) -> str:
     return str(table.get("name") or str(table["use"]).rpartition(":")[2])
 
 
-def build_pipeline(table: PipelineTable, *, seed: int, where: str, ledger: str = "") -> Pipeline:
+def build_pipeline(
+    table: PipelineTable, *, seed: int, where: str, ledger: str = "", registry: str = "models"
+) -> Pipeline:
     """Make the operators of a pipeline.
 
     Parameters
@@ -33,6 +35,8 @@ def build_pipeline(table: PipelineTable, *, seed: int, where: str, ledger: str =
     ledger
         Folder for operators that take a ``ledger``, in which they write ahead what a replay must
         repeat; empty for none.
+    registry
+        Folder for operators that take a ``registry`` and are given none.
 
     Raises
     ------
@@ -47,7 +51,7 @@ def build_pipeline(table: PipelineTable, *, seed: int, where: str, ledger: str =
             "operators": list(table.operators),
         },
         f"{where}, [pipeline]",
-        defaults={"seed": seed, "ledger": ledger},
+        defaults={"seed": seed, "ledger": ledger, "registry": registry},
     )
 
 

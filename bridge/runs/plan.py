@@ -20,6 +20,7 @@ from bridge.runs.adapters import Adapter, load_adapter
 from bridge.runs.configuration import EngineTable, RunConfiguration
 from bridge.runs.directory import RunDirectory, write_json
 from bridge.runs.pipelines import build_pipeline
+from bridge.runs.training import Training
 from bridge.staging.messages import StreamOptions
 from bridge.steering import GuardRules
 
@@ -94,10 +95,11 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         staging = self.configuration.staging
         return StreamOptions(when_full=staging.when_full, capacity=parse_bytes(staging.capacity))
 
-    def pipeline(self, ledger: str = "") -> Pipeline:
+    def pipeline(self, directory: RunDirectory | None = None) -> Pipeline:
         """Make the pipeline; relative paths in it begin at `base`, and so do modules.
 
-        `ledger` is the folder for what operators write ahead.
+        In the `directory` of the run lies what operators write ahead, and the registry of models
+        where they are given no other.
         """
         if self.base not in sys.path:
             sys.path.append(self.base)
@@ -106,8 +108,20 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
                 self.configuration.pipeline,
                 seed=self.configuration.run.seed,
                 where=self.source,
-                ledger=ledger,
+                ledger="" if directory is None else str(directory.ahead),
+                registry=str(Path("models") if directory is None else directory.models),
             )
+
+    def training(self, name: str, directory: RunDirectory | None = None) -> Training:
+        """Return one of the trainings; for `directory` see `pipeline`."""
+        return Training(
+            name=name,
+            table=self.configuration.training[name],
+            base=self.base,
+            where=f"{self.source}, [training.{name}]",
+            seed=self.configuration.run.seed,
+            registry=str(Path("models") if directory is None else directory.models),
+        )
 
     def adapter(self) -> Adapter:
         """Make the adapter."""
@@ -141,6 +155,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         if self.engine.kind != "local":
             load_engine(self.engine.kind)
         self.pipeline()
+        for name in self.configuration.training:
+            self.training(name).pipeline()
         self.streams()
 
 

@@ -14,10 +14,10 @@ from bridge.runs.child import run_child
 from bridge.runs.directory import RunDirectory
 from bridge.runs.keyfiles import client_keys
 from bridge.runs.plan import Plan
-from bridge.runs.training import Training, TrainingRun
+from bridge.runs.training import TrainingRun
 from bridge.staging.client import StagerClient
 
-__all__ = ["main", "training_of"]
+__all__ = ["main"]
 
 log = logging.getLogger(__name__)
 
@@ -25,22 +25,10 @@ PATIENCE = 10.0
 """Seconds that a trainer takes at most to read what is left when the run ends."""
 
 
-def training_of(plan: Plan, name: str, directory: RunDirectory) -> Training:
-    """Return one of the trainings of a run; its registry lies in the run's folder."""
-    return Training(
-        name=name,
-        table=plan.configuration.training[name],
-        base=plan.base,
-        where=f"{plan.source}, [training.{name}]",
-        seed=plan.configuration.run.seed,
-        registry=str(directory.path / "models"),
-    )
-
-
 def _run(path: Path, arguments: list[str], stop: threading.Event) -> None:
     directory, name = RunDirectory(path), arguments[0]
     plan = Plan.read(directory)
-    training = training_of(plan, name, directory)
+    training = plan.training(name, directory)
     os.nice(training.table.nice)
     drain = min(PATIENCE, 0.5 * parse_duration(plan.configuration.run.drain))
     client = StagerClient(
