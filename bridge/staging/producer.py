@@ -19,6 +19,7 @@ from bridge.errors import FrameOrderError, HeadraceError, SchemaError
 from bridge.frames import Frame
 from bridge.schema import StreamSchema, check_name
 from bridge.staging.delivery import OpenChunk
+from bridge.staging.fitting import fit
 from bridge.staging.layout import Chunk, chunk_layout
 from bridge.staging.messages import StreamOptions
 from bridge.staging.producer_io import ProducerIO
@@ -194,9 +195,9 @@ class Producer:
             try:
                 value = values[name]
                 if value.dtype is not dtype or value.shape != shape:
-                    value = self._fit(name, dtype, shape, value, convert=False)
+                    value = fit(self.simulation, name, dtype, shape, value, convert=False)
             except (KeyError, AttributeError):
-                value = self._fit(name, dtype, shape, values.get(name), convert=False)
+                value = fit(self.simulation, name, dtype, shape, values.get(name), convert=False)
             arrays[name][row] = value
         if len(values) != len(self._variables):
             self._refuse_names(values)
@@ -377,7 +378,9 @@ class Producer:
                 fitted[name] = np.zeros((), variable.numpy_dtype)
             else:
                 value = values.get(name)
-                fitted[name] = self._fit(name, variable.numpy_dtype, shape, value, convert=False)
+                fitted[name] = fit(
+                    self.simulation, name, variable.numpy_dtype, shape, value, convert=False
+                )
         if set(values) - set(fitted):
             self._refuse_names(values)
         opened = self._next_chunk(timeout, lead=lead, ids=ids is not None, start=start)
@@ -399,36 +402,6 @@ class Producer:
         return True
 
     # ------------------------------------------------------------------ checks
-
-    def _fit(
-        self,
-        name: str,
-        dtype: np.dtype[Any],
-        shape: tuple[int, ...],
-        value: Any,
-        *,
-        convert: bool = True,
-    ) -> npt.NDArray[Any]:
-        """Check an array; without `convert` it is converted by whoever copies it."""
-        if value is None:
-            raise SchemaError(
-                f"The frame of {self.simulation!r} lacks the variable {name!r}, of shape {shape} "
-                f"and dtype {dtype}."
-            )
-        array = np.asarray(value)
-        if array.shape != shape:
-            raise SchemaError(
-                f"Variable {name!r} of {self.simulation!r} has shape {array.shape}; the stream "
-                f"declares {shape}."
-            )
-        if array.dtype != dtype:
-            if not np.can_cast(array.dtype, dtype, "same_kind"):
-                raise SchemaError(
-                    f"Variable {name!r} of {self.simulation!r} has dtype {array.dtype}; the "
-                    f"stream declares {dtype}, to which it cannot be converted safely."
-                )
-            return array.astype(dtype) if convert else array
-        return array
 
     def _refuse_step(self, step: int) -> None:
         how = "came twice" if step == self._last_step else "is out of order"
@@ -463,7 +436,7 @@ class Producer:
             )
         arrays = {}
         for name, dtype, shape in self._variables:
-            arrays[name] = self._fit(name, dtype, (n, *shape), columns.get(name))
+            arrays[name] = fit(self.simulation, name, dtype, (n, *shape), columns.get(name))
         if len(columns) != len(arrays):
             self._refuse_names(columns)
         return steps_, times_, epochs_, arrays

@@ -26,6 +26,7 @@ from bridge.schema import StreamSchema
 from bridge.staging.adios.child import Child, to_error
 from bridge.staging.adios.parameters import sst_parameters
 from bridge.staging.adios.writing import HEAD, WriteTask, close_quietly
+from bridge.staging.fitting import fit
 from bridge.staging.messages import FullPolicy
 from bridge.transports.adios.library import load
 from bridge.transports.adios.source import Engine, engine_for
@@ -201,7 +202,12 @@ class Output:
                 f"Step {step} of {self.target!r} comes after step {self._last_step}; steps must "
                 "increase."
             )
-        arrays = [self._fit(v.name, v.numpy_dtype, v.shape, values) for v in self.schema.variables]
+        arrays = [
+            np.ascontiguousarray(
+                fit(self.target, v.name, v.numpy_dtype, v.shape, values.get(v.name))
+            ).reshape(v.shape)
+            for v in self.schema.variables
+        ]
         if len(values) != len(arrays):
             unknown = sorted(set(values) - set(self.schema.names))
             raise SchemaError(
@@ -228,29 +234,6 @@ class Output:
         self._send([HEAD.pack(offset, 0.0, 0, offset, len(data)), data], timeout)
         self._frames += 1
         return True
-
-    def _fit(
-        self, name: str, dtype: np.dtype[Any], shape: tuple[int, ...], values: Mapping[str, Any]
-    ) -> np.ndarray[Any, Any]:
-        if name not in values:
-            raise SchemaError(
-                f"The frame of {self.target!r} lacks the variable {name!r}, of shape {shape} and "
-                f"dtype {dtype}."
-            )
-        array = np.asarray(values[name])
-        if array.shape != shape:
-            raise SchemaError(
-                f"Variable {name!r} of {self.target!r} has shape {array.shape}; it was declared "
-                f"with {shape}."
-            )
-        if array.dtype != dtype:
-            if not np.can_cast(array.dtype, dtype, "same_kind"):
-                raise SchemaError(
-                    f"Variable {name!r} of {self.target!r} has dtype {array.dtype}; it was "
-                    f"declared with {dtype}, to which it cannot be converted safely."
-                )
-            array = array.astype(dtype)
-        return np.ascontiguousarray(array).reshape(shape)
 
     def _send(self, parts: list[Any], timeout: float | None) -> None:
         if self._closed:
