@@ -32,7 +32,6 @@ drain = "30 s"
 adapter = "sim_adapters.adios_member:AdiosWriter"
 command = ["{{python}}", "{writer}", "{{name}}", "steps=40"]
 sources = ["{{name}}"]
-members = 2
 name = "melt"
 
 [pipeline]
@@ -60,18 +59,18 @@ def run(stager: Stager, tmp_path: Path) -> Run:
     return start
 
 
-def test_a_run_of_two_programs_over_sst(tmp_path: Path) -> None:
+def test_a_run_of_a_program_over_sst(tmp_path: Path) -> None:
     path = tmp_path / "run.toml"
     path.write_text(RUN.format(writer=WRITER))
     done = subprocess.run(
         [sys.executable, "-m", "bridge.cli", "run", path, "--output", tmp_path / "out"],
         capture_output=True, text=True, timeout=110, check=False,
     )  # fmt: skip
-    log = tmp_path / "out" / "logs" / "melt-0.log"
+    log = tmp_path / "out" / "logs" / "melt.log"
     said = log.read_text()[-1500:] if log.exists() else ""
     assert done.returncode == 0, done.stdout + done.stderr + said
     report = json.loads((tmp_path / "out" / "report.json").read_text())
-    assert {s["name"]: s["frames"] for s in report["simulations"]} == {"melt-0": 40, "melt-1": 40}
+    assert {s["name"]: s["frames"] for s in report["simulations"]} == {"melt": 40}
     assert all(s["unanalysed"] == 0 for s in report["simulations"])
 
 
