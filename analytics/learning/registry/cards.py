@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+import logging
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from bridge.errors import ConfigError, CorruptData, VersionMismatch
+from bridge.errors import ConfigError, CorruptData, HeadraceError, VersionMismatch
 
-__all__ = ["FORMAT", "Card", "canonical", "decode_card", "encode_card", "read_card"]
+__all__ = ["FORMAT", "Card", "canonical", "decode_card", "encode_card", "read_card", "read_cards"]
+
+log = logging.getLogger(__name__)
 
 FORMAT = 1
 """Version of the format of a registry: of cards, tensors and histories."""
@@ -180,6 +183,17 @@ def read_card(path: Path) -> Card:
             "it its name again."
         )
     return card
+
+
+def read_cards(paths: Iterable[Path]) -> list[Card]:
+    """Read the cards in some files; those that cannot be read are left out, and told in the log."""
+    cards = []
+    for path in paths:
+        try:
+            cards.append(read_card(path))
+        except HeadraceError as error:
+            log.warning("%s", error)
+    return cards
 
 
 def _checksum(body: bytes) -> str:

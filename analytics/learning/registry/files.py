@@ -8,12 +8,20 @@ import fcntl
 import os
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
 from bridge.errors import ConfigError, RegistryError, StorageFull
 
-__all__ = ["STALE", "append_line", "lock", "make_folder", "remove_stale", "write_whole"]
+__all__ = [
+    "STALE",
+    "append_line",
+    "lock",
+    "make_folder",
+    "remove_stale",
+    "remove_unknown",
+    "write_whole",
+]
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _PART = ".part"
@@ -139,6 +147,20 @@ def remove_stale(folder: Path, *, now: float) -> None:
         with contextlib.suppress(OSError):
             if now - part.stat().st_mtime > STALE:
                 part.unlink()
+
+
+def remove_unknown(
+    paths: Iterable[Path], known: Collection[str], *, at_once: Collection[str] = (), now: float
+) -> None:
+    """Remove the files whose name, without its ending, nobody knows.
+
+    One that is new may be about to be known, and stays for an hour, unless it is among `at_once`.
+    """
+    for path in paths:
+        with contextlib.suppress(OSError):
+            is_old = path.stem in at_once or now - path.stat().st_mtime > STALE
+            if path.stem not in known and is_old:
+                path.unlink()
 
 
 def _try_lock(descriptor: int, path: Path) -> bool:

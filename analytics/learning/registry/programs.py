@@ -86,12 +86,10 @@ class Programs:
         made[_KEY] = str(path)
         return made
 
-    def keep_only(self, hypers: Iterable[Mapping[str, Any]]) -> None:
-        """Remove the programs that none of these names; under the registry's lock."""
-        wanted = {_digest(hyper) for hyper in hypers}
-        for path in self.folder.glob(f"[!.]*{_ENDING}"):
-            if path.stem not in wanted:
-                path.unlink(missing_ok=True)
+    def keep_only(self, hypers: Iterable[Mapping[str, Any]], *, now: float) -> None:
+        """Remove the programs that none of these names, an hour after they were stored."""
+        wanted = {digest for hyper in hypers if (digest := _digest(hyper)) is not None}
+        files.remove_unknown(self.folder.glob(f"[!.]*{_ENDING}"), wanted, now=now)
 
     def _path(self, digest: str) -> Path:
         return self.folder / f"{digest}{_ENDING}"

@@ -2,52 +2,26 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from importlib import metadata
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from analytics.learning.registry import files
-from analytics.learning.registry.cards import FORMAT, Card, encode_card, read_card
+from analytics.learning.registry.cards import Card, encode_card, read_card, read_cards
 from analytics.learning.registry.history import History, Served, Token, predecessors
+from analytics.learning.registry.place import Place
 from analytics.learning.registry.programs import Programs
-from analytics.learning.registry.pruning import find_superfluous
-from bridge.errors import ConfigError, CorruptData, Overtaken, VersionMismatch
+from analytics.learning.registry.pruning import find_superfluous, remove
+from bridge.errors import ConfigError, HeadraceError, Overtaken
 from bridge.schema import check_name
 
 if TYPE_CHECKING:
     from analytics.learning.alignment import Alignment
     from analytics.learning.model import StreamModel
+    from analytics.learning.registry.loaded import Loaded
 
-__all__ = ["Loaded", "Registry"]
-
-
-class _Marker(msgspec.Struct, frozen=True):
-    headrace_registry: int
-
-
-@dataclass(frozen=True, slots=True)
-class Loaded:
-    """A version, ready for use.
-
-    Attributes
-    ----------
-    model
-        On the CPU, set to evaluate.
-    alignment
-        What turns its coordinates to those of the models before it; None for nothing.
-    card
-        What is known of it.
-    """
-
-    model: StreamModel
-    alignment: Alignment | None
-    card: Card
+__all__ = ["Registry"]
 
 
 class Registry:
@@ -85,9 +59,8 @@ class Registry:
         self.keep = keep
         self._clock = clock
         self._histories: dict[str, History] = {}
-        self._versions = self.folder / "versions"
-        self._programs = Programs(self.folder / "programs")
-        self._checked = False
+        self._place = Place(self.folder)
+        self._programs = Programs(self._place.programs)
 
     def __repr__(self) -> str:
         return f"Registry({str(self.folder)!r}, keep={self.keep})"
@@ -119,56 +92,40 @@ class Registry:
         StorageFull
             If there is no space; nothing is left of the attempt.
         """
-        import torch
-
         from analytics.learning.registry import contents
+        from analytics.learning.registry.making import describe
 
         hyper, program = self._programs.name_by_hash(model.hyper)
-        architecture = {
-            "kind": model.kind, "input_shape": list(model.input_shape), "hyper": hyper,
-        }  # fmt: skip
-        tensors = contents.collect(model, alignment.to_tensors() if alignment else None)
-        version = contents.hash_contents(architecture, tensors)
-        card = Card(
-            version=version,
+        card, tensors = describe(
+            model,
+            alignment,
+            hyper,
             name=check_name(name, "name of a model"),
-            kind=model.kind,
-            input_shape=model.input_shape,
-            hyper=hyper,
-            latent=model.latent,
-            lagged=model.lagged,
-            parameters=sum(p.numel() for p in model.parameters()),
-            nbytes=sum(t.nbytes for t in tensors.values()),
-            aligned=alignment is not None,
-            metrics={key: float(value) for key, value in (metrics or {}).items()},
-            trained_on={
-                simulation: [(int(first), int(stop)) for first, stop in ranges]
-                for simulation, ranges in sorted((trained_on or {}).items())
-            },
+            metrics=metrics or {},
+            trained_on=trained_on or {},
             parent=self.resolve(parent) if parent else "",
             frames=frames,
             updates=updates,
             note=note,
             created=self._clock(),
-            code=f"headrace {_release()}",
-            source=contents.source_of(model),
-            torch=str(torch.__version__),
         )
-        with self._writing():
-            place = self._card_path(name, version)
-            if place.exists() and self._tensors_path(version).exists():
-                return read_card(place)
-            files.make_folder(place.parent)
-            files.make_folder(self._versions)
-            if program is not None:
-                self._programs.store(program)
-            if not self._tensors_path(version).exists():
-                packed = contents.pack(architecture, tensors)
-                files.write_whole(self._tensors_path(version), packed)
-            # Last: a version without a card is not there, and is removed in time.
-            files.write_whole(place, encode_card(card))
-            self._prune(name)
-        return card
+        path, place = self._place.tensors(card.version), self._place.card(name, card.version)
+        is_new = not place.exists()
+        if is_new or not path.exists():
+            packed = contents.pack(card.architecture, tensors)
+            with self._place.writing():
+                files.make_folder(self._place.versions)
+                files.make_folder(place.parent)
+            # What takes long is done while others may write, too. It is no version without a card.
+            self._store_contents(path, packed, program)
+            with self._place.writing():
+                # Somebody may have removed it meanwhile, as the same thing under another name.
+                self._store_contents(path, packed, program)
+                is_new = not place.exists()
+                if is_new:
+                    self._store_card(place, card)
+                    self._prune(name)
+        return card if is_new else read_card(place)
 
     def load(self, version: str) -> Loaded:
         """Return a version, made anew and checked.
@@ -185,32 +142,12 @@ class Registry:
         CorruptData
             If what is stored is damaged, or is something else.
         """
-        import torch
-
-        from analytics.learning.model import make_model
-        from analytics.learning.registry import contents
+        from analytics.learning.registry.making import rebuild
 
         card = self.card(version)
-        path = self._tensors_path(card.version)
-        tensors, aligning = contents.split(contents.unpack(self._bytes(path), card, path))
-        hyper = self._programs.find(card.hyper)
-        # Weights that are thrown away at once shall not use up anybody's random numbers.
-        with torch.random.fork_rng(devices=[]):
-            model = make_model(card.kind, card.input_shape, hyper)
-        try:
-            model.load_state_dict(tensors)
-        except RuntimeError as error:
-            raise CorruptData(
-                f"The version {card.version[:12]} of {card.name!r} does not fit the code of its "
-                f"kind {card.kind!r} that is installed here: {str(error).rstrip('.')}. It was "
-                f"stored by {card.code}; use that release, or train the model anew."
-            ) from error
-        alignment = None
-        if aligning:
-            from analytics.learning.alignment import Alignment
-
-            alignment = Alignment.from_tensors(aligning)
-        return Loaded(model.eval(), alignment, card)
+        path = self._place.tensors(card.version)
+        data = self._place.read_tensors(card.version)
+        return rebuild(card, data, path, self._programs.find(card.hyper))
 
     def card(self, version: str) -> Card:
         """Return what is known of a version; see `resolve` for how to name it.
@@ -222,21 +159,24 @@ class Registry:
         CorruptData, VersionMismatch
             If the card is damaged, or written by a newer release.
         """
-        self._check_format()
+        self._place.check_format()
         whole = version if len(version) == 64 and version.isalnum() else self.resolve(version)
-        found = self._find_cards(whole) or self._find_cards(self.resolve(version))
-        return read_card(sorted(found)[0])
+        found = self._place.find_cards(whole) or self._place.find_cards(self.resolve(version))
+        return read_card(found[0])
 
     def cards(self, name: str) -> list[Card]:
-        """Return what is known of all versions under a name, oldest first."""
-        self._check_format()
-        places = self._card_path(name, "x").parent.glob("[!.]*.json")
-        return sorted((read_card(p) for p in places), key=lambda c: (c.created, c.version))
+        """Return what is known of all versions under a name, oldest first.
+
+        A card that is damaged, or a newer release's, is left out, and told in the log.
+        """
+        self._place.check_format()
+        cards = read_cards(self._place.cards(name).glob("[!.]*.json"))
+        return sorted(cards, key=lambda card: (card.created, card.version))
 
     def names(self) -> list[str]:
         """Return the names that have versions."""
-        self._check_format()
-        return sorted({place.parent.parent.name for place in self._find_cards("*")})
+        self._place.check_format()
+        return sorted({place.parent.parent.name for place in self._place.find_cards()})
 
     def resolve(self, text: str) -> str:
         """Return the hash of a version.
@@ -252,14 +192,14 @@ class Registry:
         ConfigError
             If there is no such version, or more than one.
         """
-        self._check_format()
+        self._place.check_format()
         name, at, number = text.partition("@")
         if at:
             if not number.isdecimal():
                 raise ConfigError(f"{text!r} is not NAME@NUMBER: {number!r} is not a number.")
             return self.at_number(name, int(number)).version
         digits = len(text) >= 4 and set(text) <= set("0123456789abcdef")
-        found = {place.stem for place in self._find_cards(text + "*")} if digits else set()
+        found = {place.stem for place in self._place.find_cards(text + "*")} if digits else set()
         if len(found) == 1:
             return found.pop()
         if found:
@@ -287,12 +227,12 @@ class Registry:
         CorruptData
             If the history is damaged.
         """
-        self._check_format()
+        self._place.check_format()
         return list(self._history(name).read())
 
     def served(self, name: str) -> Served | None:
         """Return what is served under a name, None for nothing."""
-        self._check_format()
+        self._place.check_format()
         entries = self._history(name).read()
         return entries[-1] if entries else None
 
@@ -394,7 +334,7 @@ class Registry:
 
         Done by `add` as well. Never removes one that was ever served.
         """
-        with self._writing():
+        with self._place.writing():
             return self._prune(name)
 
     # ------------------------------------------------------------------- inside
@@ -412,14 +352,17 @@ class Registry:
         if not reason.strip():
             raise ConfigError(f"Say why {version[:12]!r} is to be served: give a reason.")
         wanted = self.resolve(version)
-        card_path = self._card_path(name, wanted)
-        if not card_path.exists():
-            raise ConfigError(
-                f"The version {wanted[:12]} was not stored under {name!r}; 'headrace models list' "
-                "shows under which name it was."
-            )
-        with self._writing(), files.lock(card_path.parent.parent / ".lock"):
-            self._verify(read_card(card_path))
+        place = self._place.card(name, wanted)
+        if place.exists():
+            self._verify(read_card(place))
+        figures = {key: float(value) for key, value in (metrics or {}).items()}
+        with self._place.writing():
+            # Looked at under the lock: it may have been removed meanwhile.
+            if not place.exists():
+                raise ConfigError(
+                    f"The version {wanted[:12]} was not stored under {name!r}; 'headrace models "
+                    "list' shows under which name it was."
+                )
             history = self._history(name)
             entries = history.read()
             if after is not None and after != len(entries):
@@ -429,104 +372,40 @@ class Registry:
                 )
             if entries and entries[-1].version == wanted:
                 return entries[-1]
-            figures = {key: float(value) for key, value in (metrics or {}).items()}
-            entry = Served(len(entries) + 1, wanted, self._clock(), reason, kind, figures, author)
+            number = len(entries) + 1
+            entry = Served(number, wanted, self._clock(), reason, kind, figures, author)
             history.append(entry)
             return entry
+
+    def _store_contents(self, path: Path, packed: bytes, program: bytes | None) -> None:
+        if program is not None:
+            self._programs.store(program)
+        if not path.exists():
+            files.write_whole(path, packed)
+
+    def _store_card(self, place: Path, card: Card) -> None:
+        try:
+            files.write_whole(place, encode_card(card))
+        except HeadraceError:
+            if not self._place.find_cards(card.version):
+                self._place.tensors(card.version).unlink(missing_ok=True)
+            raise
 
     def _verify(self, card: Card) -> None:
         from analytics.learning.registry import contents
 
-        path = self._tensors_path(card.version)
-        contents.unpack(self._bytes(path), card, path)
+        data = self._place.read_tensors(card.version)
+        contents.unpack(data, card, self._place.tensors(card.version))
         self._programs.find(card.hyper)
-
-    def _bytes(self, path: Path) -> bytes:
-        try:
-            return path.read_bytes()
-        except FileNotFoundError as error:
-            raise CorruptData(
-                f"The tensors {path} of a version are gone. Restore the file from a copy, or "
-                "promote another version of the same name."
-            ) from error
-        except OSError as error:
-            raise ConfigError(f"Cannot read {path}: {error.strerror}.") from error
 
     def _history(self, name: str) -> History:
         found = self._histories.get(name)
         if found is None:
-            folder = self.folder / "names" / check_name(name, "name of a model")
-            found = self._histories.setdefault(name, History(folder / "history.jsonl"))
+            found = self._histories.setdefault(name, History(self._place.history(name)))
         return found
 
-    def _card_path(self, name: str, version: str) -> Path:
-        folder = self.folder / "names" / check_name(name, "name of a model")
-        return folder / "cards" / f"{version}.json"
-
-    def _tensors_path(self, version: str) -> Path:
-        return self._versions / f"{version}.safetensors"
-
-    def _find_cards(self, pattern: str) -> list[Path]:
-        found = self.folder.glob(f"names/*/cards/{pattern}.json")
-        return [place for place in found if not place.name.startswith(".")]
-
     def _prune(self, name: str) -> list[str]:
-        now = self._clock()
         served = {entry.version for entry in self._history(name).read()}
         gone = find_superfluous(self.cards(name), served, self.keep)
-        for version in gone:
-            self._card_path(name, version).unlink(missing_ok=True)
-        cards = [read_card(place) for place in self._find_cards("*")]
-        known = {card.version for card in cards}
-        for place in self._versions.glob("[!.]*.safetensors"):
-            if place.stem not in known:
-                place.unlink(missing_ok=True)
-        self._programs.keep_only(card.hyper for card in cards)
-        for folder in (self._versions, self._card_path(name, "x").parent, self._programs.folder):
-            files.remove_stale(folder, now=now)
+        remove(self._place, self._programs, name, gone)
         return gone
-
-    @contextlib.contextmanager
-    def _writing(self) -> Iterator[None]:
-        self._check_format()
-        files.make_folder(self.folder)
-        with files.lock(self.folder / ".lock"):
-            marker = self.folder / "registry.json"
-            if not marker.exists():
-                others = [p.name for p in self.folder.iterdir() if p.name != ".lock"]
-                if others and not (self.folder / "names").is_dir():
-                    raise ConfigError(
-                        f"{self.folder} is not a registry of models: it holds {others[0]!r}. Name "
-                        "an empty folder, or one that does not exist yet."
-                    )
-                files.write_whole(marker, msgspec.json.encode(_Marker(FORMAT)) + b"\n")
-            yield
-
-    def _check_format(self) -> None:
-        if self._checked:
-            return
-        marker = self.folder / "registry.json"
-        try:
-            written = msgspec.json.decode(marker.read_bytes(), type=_Marker).headrace_registry
-        except FileNotFoundError:
-            return  # nothing was stored yet
-        except OSError as error:
-            raise ConfigError(f"Cannot read {marker}: {error.strerror}.") from error
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-            raise CorruptData(
-                f"{marker} is damaged or is something else: {str(error).rstrip('.')}. If the "
-                f'folder is a registry of models, write {{"headrace_registry":{FORMAT}}} into it.'
-            ) from error
-        if written > FORMAT:
-            raise VersionMismatch(
-                f"The registry {self.folder} has the format {written}; this release of Headrace "
-                f"knows {FORMAT}. Update Headrace here, or use a registry of its own."
-            )
-        self._checked = True
-
-
-def _release() -> str:
-    try:
-        return metadata.version("headrace")
-    except metadata.PackageNotFoundError:
-        return "unknown"

@@ -193,6 +193,10 @@ def test_a_program_is_stored_with_the_version(registry: Registry, tmp_path: Path
     with pytest.raises(CorruptData, match="another hash"):
         few.load(card.version)
     few.add("tiny", trained((1.0, 1.0)))
+    # New enough to be somebody's who is about to store a card for it.
+    assert stored.exists()
+    os.utime(stored, (0, 0))
+    assert few.prune("tiny") == []
     assert not stored.exists()
 
 
@@ -281,6 +285,25 @@ def _healthy(factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def test_one_damaged_card_does_not_stop_the_rest(
+    registry: Registry, caplog: pytest.LogCaptureFixture
+) -> None:
+    few = Registry(registry.folder, keep=1)
+    broken = few.add("tiny", trained((1.0, 0.0))).version
+    path = registry.folder / f"names/tiny/cards/{broken}.json"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-20])
+    for i in range(1, 4):
+        last = few.add("tiny", trained((1.0, i))).version
+    assert [card.version for card in few.cards("tiny")] == [last]
+    assert f"The card {path} is damaged" in caplog.text
+    with pytest.raises(CorruptData, match="is damaged"):
+        few.load(broken)
+    few.promote("tiny", last, reason="It is sound.")
+    path.write_bytes(whole)
+    few.load(broken)
+
+
 def test_tensors_that_are_gone_are_told(registry: Registry) -> None:
     card = registry.add("tiny", trained((1.0, 2.0)))
     next(registry.folder.glob("versions/*")).unlink()
@@ -307,7 +330,7 @@ def test_a_torn_last_line_does_not_count_and_is_mended(registry: Registry) -> No
     assert all(json.loads(line) for line in path.read_text().splitlines())
 
 
-@pytest.mark.parametrize("allowed", [0, 1, 100])
+@pytest.mark.parametrize("allowed", [0, 1, 100, 1000])
 def test_a_full_disk_leaves_nothing_half_made(
     registry: Registry, monkeypatch: pytest.MonkeyPatch, allowed: int
 ) -> None:
@@ -327,11 +350,12 @@ def test_a_full_disk_leaves_nothing_half_made(
     monkeypatch.setattr(os, "write", fills_up)
     with pytest.raises(StorageFull, match="no space left on device"):
         registry.add("tiny", trained((1.0, 5.0)))
-    left = allowed
+    left = min(allowed, 100)
     with pytest.raises(StorageFull, match="no space left on device"):
         registry.promote("tiny", b, reason="Better.")
     monkeypatch.undo()
     assert {p: p.read_bytes() for p in registry.folder.rglob("*") if p.is_file()} == before
+    registry.add("tiny", trained((1.0, 5.0)))
     assert registry.promote("tiny", b, reason="Better.").number == 2
 
 
