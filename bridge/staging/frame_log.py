@@ -159,7 +159,7 @@ class FrameLog(TopicLog[Entry]):
         return mine
 
     def _waits_for(self, rank: int, token: str) -> bool:
-        """Return whether the present life goes on, this rank has not come yet, and is of its job."""
+        """Return whether the present life goes on, and waits for this rank of its job."""
         everybody = [*self._ranks.values(), *self._left.values()]
         if any(_job_of(other.token) != _job_of(token) for other in everybody):
             return False
@@ -191,6 +191,13 @@ class FrameLog(TopicLog[Entry]):
             raise StorageFull(
                 f"The capacity of {self.name} is {options.capacity} bytes; it must hold at "
                 f"least two frames of {request.schema.frame_nbytes} bytes."
+            )
+        ranks, segment = request.schema.n_ranks, segment_size(request.schema, options)
+        if ranks > 1 and options.capacity < (ranks + 1) * segment:
+            raise StorageFull(
+                f"The capacity of {self.name} is {options.capacity} bytes. Each of its {ranks} "
+                f"ranks fills a segment of {segment} bytes, and there must be room for one more: "
+                f"give it at least {(ranks + 1) * segment}."
             )
         if self.end > self.low and not _same_layout(self.schema, request.schema):
             raise SchemaError(
@@ -271,14 +278,19 @@ class FrameLog(TopicLog[Entry]):
 
     def is_ahead(self, rank: int) -> bool:
         """Return whether a rank has to wait for slower ones."""
-        if not self._steps or self.may_drop:
+        return not self.may_drop and self._is_crowding(rank)
+
+    def _is_crowding(self, rank: int) -> bool:
+        """Return whether half of the room is for steps that wait, and not for this rank."""
+        oldest = self._steps.oldest()
+        if oldest is None or rank not in oldest[1]:
             return False
         # What a step takes, with the padding of its blocks.
         padding = 64 * self.schema.n_ranks * (4 + len(self.schema.variables))
         size = chunk_layout(self.schema, 1).nbytes + padding
-        most = min(MAX_PENDING_STEPS, max(1, self.options.capacity // (2 * size)))
-        oldest = self._steps.oldest()
-        return len(self._steps) >= most and oldest is not None and rank in oldest[1]
+        return len(self._steps) >= min(
+            MAX_PENDING_STEPS, max(1, self.options.capacity // (2 * size))
+        )
 
     @property
     def may_drop(self) -> bool:
@@ -289,12 +301,26 @@ class FrameLog(TopicLog[Entry]):
         """Lease a segment to a producer; None if there is no room now."""
         largest = max(_largest(self.schema, self.options), chunk_layout(self.schema, 1).nbytes)
         wanted = max(segment_size(self.schema, self.options), min(size, largest))
-        held = self.take_segment(wanted, rank, drop=self.may_drop)
-        while held is None and self.may_drop and self._steps:
-            # A quick rank may have filled all there is before a slow one comes.
+        while self.may_drop and self._is_crowding(rank):
+            # Else a quick rank would have all the room before a slow one comes.
             self._give_up(next(iter(self._steps)))
-            held = self.take_segment(wanted, rank, drop=True)
-        return held
+        if not self._leaves_room(wanted, rank):
+            return None
+        return self.take_segment(wanted, rank, drop=self.may_drop)
+
+    def _leaves_room(self, size: int, rank: int) -> bool:
+        """Return whether a rank may have one more segment: those without one come first."""
+        filling = {held.rank for held in self.held.values() if not held.sealed}
+        if self.schema.n_ranks == 1 or rank not in filling:
+            return True
+        without = sum(r not in filling and r not in self._left for r in range(self.schema.n_ranks))
+        floor = self.low if self.may_drop else self.floor()
+        taken = sum(
+            held.segment.size
+            for held in self.held.values()
+            if not held.sealed or held.waiting or held.stop > floor
+        )
+        return not without or taken + size * (1 + without) <= self.options.capacity
 
     # ---------------------------------------------------------------- commits
 
