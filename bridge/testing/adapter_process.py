@@ -220,7 +220,8 @@ def serve_specimen(
     Parameters
     ----------
     make
-        Makes the specimen; called on every rank.
+        Makes the specimen; called on every rank. As rank 0 answers for all, its `close` returns
+        when all ranks have closed: where the adapter does not wait for that, a barrier does.
     arguments
         The four that were added to the command; by default the last ones of ``sys.argv``.
     rank

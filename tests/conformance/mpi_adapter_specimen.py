@@ -102,6 +102,8 @@ class Walk:
     def close(self, *, finished: bool = True) -> None:
         if self.stream is not None:
             self.stream.close(finished=finished)
+            # Rank 0 answers for all of them.
+            COMM.Barrier()
 
 
 def gather(walk: Walk) -> None:
