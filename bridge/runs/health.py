@@ -52,6 +52,11 @@ PARTS: tuple[Part, ...] = (
     Part("adapter openmm", "openmm", (("openmm", "openmm"),)),
     Part("adapter replay", "mdanalysis", (("MDAnalysis", "MDAnalysis"),)),
     Part("operators of novelty", "analysis", (("sklearn", "scikit-learn"), ("scipy", "scipy"))),
+    Part(
+        "models that learn and answer",
+        "learning",
+        (("torch", "torch"), ("safetensors", "safetensors"), ("river", "river")),
+    ),
     Part("plots of the report", "report", (("matplotlib", "matplotlib"),)),
     Part("engine flink", "flink", (("pyflink", "apache-flink"),)),
     Part("engine spark", "spark", (("pyspark", "pyspark"), ("pyarrow", "pyarrow"))),
@@ -76,6 +81,12 @@ _PINS: dict[str, tuple[tuple[str, str, str], ...]] = {
     "apache-flink": (("py4j", "0.10.9.7", "0.10.9.8"), ("pyarrow", "0", "17")),
     "pyspark": (("py4j", "0.10.9.9", "0.10.9.10"), ("pyarrow", "18", ""), ("pandas", "2.2", "3")),
 }
+
+
+# What others may bring, and Headrace itself always does.
+_GROUPS = tuple(
+    f"headrace.{what}" for what in ("operators", "adapters", "models", "surrogates", "verbs")
+)
 
 
 class Finding(msgspec.Struct, frozen=True):
@@ -160,7 +171,7 @@ def _part(part: Part) -> Finding:
 
 def _entry_points() -> list[Finding]:
     findings = []
-    for group in ("headrace.operators", "headrace.adapters"):
+    for group in _GROUPS:
         what = group.partition(".")[2]
         names = sorted(point.name for point in metadata.entry_points(group=group))
         if names:
