@@ -85,7 +85,7 @@ def train_online(
 ) -> StreamModel:
     """Return the model that is in service after one pass over the stream."""
     train = Train(
-        model=kind, input="x", hyper=hyper, registry=str(folder), lag=lag, batch_size=BATCH,
+        kind=kind, input="x", hyper=hyper, registry=str(folder), lag=lag, batch_size=BATCH,
         buffer={"kind": "reservoir", "max_samples": len(x)}, learning_rate=RATE, start_after=1000,
         updates_per_frame=UPDATES / (len(x) - 1000), candidate_every=UPDATES // 5,
         watch_drift=False, seed=1, device="cpu", threads=1,

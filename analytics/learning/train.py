@@ -53,7 +53,7 @@ class Train(GlobalOperator):
 
     Parameters
     ----------
-    model
+    kind
         Kind of model; see `analytics.learning.model.make_model`.
     input
         Column that it learns from, or several.
@@ -64,8 +64,8 @@ class Train(GlobalOperator):
         Each row of a frame's columns is a sample of its own, instead of the frame.
     hyper
         Hyper-parameters of the model.
-    name
-        Under which versions are kept in the registry.
+    model
+        Name under which versions are kept in the registry.
     registry
         Folder of the registry.
     lag
@@ -115,12 +115,12 @@ class Train(GlobalOperator):
     def __init__(
         self,
         *,
-        model: str,
+        kind: str,
         input: str | Sequence[str],
         target: str | Sequence[str] = (),
         many_samples: bool = False,
         hyper: Mapping[str, Any] | None = None,
-        name: str = "model",
+        model: str = "model",
         registry: str = "models",
         lag: int = 0,
         buffer: Mapping[str, Any] | None = None,
@@ -145,7 +145,7 @@ class Train(GlobalOperator):
         device: str = "auto",
         threads: int = 0,
     ) -> None:
-        self.kind = model
+        self.kind = kind
         self.input = input_columns(input)
         self.target = input_columns(target) if target else ()
         self.many_samples = many_samples
@@ -175,7 +175,7 @@ class Train(GlobalOperator):
             learning_rate, schedule or {}, "The parameter 'schedule' of train"
         )
         self.held_out = held_out
-        self.judge = Judge(Path(registry).absolute(), name, gate=gate or {})
+        self.judge = Judge(Path(registry).absolute(), model, gate=gate or {})
         self.intake = Intake(
             make_buffer(buffer or {}, seed=seed, where="The parameter 'buffer' of train"),
             HoldOut(held_out, block=held_out_block, lag=self.lag, seed=seed),

@@ -19,7 +19,7 @@ LAGGED = "tests.analytics.learning.tiny:TinyLagged"
 
 def make(folder, **changes):
     table = {
-        "model": TINY,
+        "kind": TINY,
         "input": "x",
         "registry": str(folder),
         "buffer": {"max_samples": 100},
@@ -62,7 +62,7 @@ def test_train_is_an_operator_like_any_other(check, lag, tmp_path):
 
     def maker():
         return make(
-            tmp_path, model=model, lag=lag, held_out_block=block,
+            tmp_path, kind=model, lag=lag, held_out_block=block,
             start_after=20, held_out=0.0 if lag else 0.25,
         )  # fmt: skip
 
@@ -115,7 +115,7 @@ def test_updates_that_are_not_finite_are_told_of(tmp_path):
     batches = stream()
     batches[6]["x"][3] *= 1e6
     answer = run_operator(
-        make(tmp_path, model="tests.analytics.learning.tiny:Fragile", held_out=0.0,
+        make(tmp_path, kind="tests.analytics.learning.tiny:Fragile", held_out=0.0,
              buffer={"kind": "fifo", "max_samples": 50}),
         batches,
     )  # fmt: skip
@@ -179,7 +179,7 @@ def test_wrong_parameters_and_frames_are_refused(tmp_path):
         with pytest.raises(ConfigError, match=said):
             make(tmp_path, **changes)
     with pytest.raises(ConfigError, match="learns from pairs"):
-        run_operator(make(tmp_path, model=LAGGED), stream(40))
+        run_operator(make(tmp_path, kind=LAGGED), stream(40))
     with pytest.raises(ConfigError, match="learns from single frames"):
         run_operator(make(tmp_path, lag=2, held_out_block=0), stream(40))
     with pytest.raises(SchemaError, match="finds no column 'y'"):

@@ -17,8 +17,8 @@ HYPER = {"inputs": {"u": 1, "v": 1}, "outputs": {"rate": 1}, "width": 16}
 
 def make(folder, **changes):
     table = {
-        "model": "regressor", "input": ["u", "v"], "target": "rate", "many_samples": True,
-        "hyper": HYPER, "registry": str(folder), "name": "rate", "buffer": {"max_samples": 2000},
+        "kind": "regressor", "input": ["u", "v"], "target": "rate", "many_samples": True,
+        "hyper": HYPER, "registry": str(folder), "model": "rate", "buffer": {"max_samples": 2000},
         "batch_size": 64, "updates_per_frame": 4.0, "start_after": 20, "learning_rate": 0.01,
         "held_out": 0.25, "held_out_block": 8, "candidate_every": 50, "watch_every": 50,
         "gate": {"min_frames": 20, "blocks": 2, "window": 200, "confidence": 0.6},
@@ -79,7 +79,7 @@ def test_what_does_not_go_together(tmp_path):
     with pytest.raises(ConfigError, match="set the parameter 'target'"):
         run_operator(make(tmp_path, target=()), stream(20))
     with pytest.raises(ConfigError, match="leave out the parameter 'target'"):
-        run_operator(make(tmp_path, model="vae", hyper={}), stream(20))
+        run_operator(make(tmp_path, kind="vae", hyper={}), stream(20))
     with pytest.raises(SchemaError, match=r"no column 'w' \(its parameter 'target'\)"):
         run_operator(make(tmp_path, target="w"), stream(20))
     uneven = [b.with_columns({"v": b["v"][:, :4]}) for b in stream(20)]
