@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import time
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
+from bridge.closing import Closing
 from bridge.errors import HeadraceError, OffsetOutOfRange, StagingError
 from bridge.frames import Frame, FrameBatch
 from bridge.schema import StreamSchema
@@ -19,7 +19,7 @@ _POLL = 5.0
 """Seconds of one long poll; a longer wait is made of several."""
 
 
-class StreamSource:
+class StreamSource(Closing):
     """A stream as a sequence of frames, numbered from the oldest one that it held when opened.
 
     One thread at a time may use it.
@@ -214,14 +214,3 @@ class StreamSource:
             with contextlib.suppress(HeadraceError):
                 self._client.leave(group, [self._topic])
         self._client.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()

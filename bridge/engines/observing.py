@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from types import TracebackType
 
+from bridge.closing import Closing
 from bridge.commands import FrameReference
 from bridge.errors import ConfigError
 from bridge.frames import Frame
@@ -22,7 +22,7 @@ _LOOK = 0.5
 """Seconds between two looks at which streams there are, and who reads them."""
 
 
-class Observing:
+class Observing(Closing):
     """The calls of a client that an engine makes, for an engine that others must not wait for.
 
     Staging keeps frames until every consumer group has committed them, so that a slow one slows the
@@ -244,14 +244,3 @@ class Observing:
     def close(self) -> None:
         """Close the connection."""
         self._client.close()
-
-    def __enter__(self) -> Observing:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
+from bridge.closing import Closing
 from bridge.commands import FrameReference
 from bridge.errors import CorruptSegment, OffsetOutOfRange, ProtocolError, UnknownTopic
 from bridge.frames import Frame, FrameBatch
@@ -140,7 +141,7 @@ class Fetched:
         return bool(self.batches or self.decomposed or self.records or self.finished or self.gaps)
 
 
-class StagerClient:
+class StagerClient(Closing):
     """A connection for reading and for small writes; one thread at a time may use it.
 
     Parameters
@@ -472,14 +473,3 @@ class StagerClient:
     def close(self) -> None:
         """Close the connection; more than once does no harm."""
         self._session.close()
-
-    def __enter__(self) -> StagerClient:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()

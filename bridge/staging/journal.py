@@ -23,10 +23,10 @@ import os
 import struct
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from types import TracebackType
 
 import xxhash
 
+from bridge.closing import Closing
 from bridge.errors import CorruptSegment, MessageTooLarge, StorageFull, VersionMismatch
 from bridge.staging.files import describe_full, is_full, replace_file, write_at
 
@@ -42,7 +42,7 @@ _RECORD = struct.Struct("<4sII")
 _BEGIN = _HEADER.pack(_MAGIC, VERSION, 0)
 
 
-class Journal:
+class Journal(Closing):
     """One journal file, open for as long as the object is.
 
     One thread of one process at a time may use it. Records that `append` has returned from
@@ -176,17 +176,6 @@ class Journal:
         descriptor, self._descriptor = self._descriptor, -1
         if descriptor >= 0:
             os.close(descriptor)
-
-    def __enter__(self) -> Journal:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _open(self) -> int:
         return os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)

@@ -20,6 +20,7 @@ from typing import Any, Protocol, TypeVar
 import msgspec
 import xxhash
 
+from bridge.closing import Closing
 from bridge.commands import FrameReference
 from bridge.errors import ConfigError, StagingError, UnknownTopic
 from bridge.frames import Frame
@@ -282,7 +283,7 @@ class _FetchedOfMany(Fetched):
         self._parts.clear()
 
 
-class SpreadClient:
+class SpreadClient(Closing):
     """A `StagerClient` to several stagers at once; one thread at a time may use it.
 
     Each topic lies with its `owner`. A topic that lies elsewhere, too, such as the events that each
@@ -529,17 +530,6 @@ class SpreadClient:
     def close(self) -> None:
         """Close all connections; more than once does no harm."""
         _each(self._clients.values(), StagerClient.close)
-
-    def __enter__(self) -> SpreadClient:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def _renamed(status: TopicStatus, name: str) -> TopicStatus:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from bridge.closing import Closing
 from bridge.errors import ConfigError, ProtocolError
 from bridge.frames import FrameBatch
 from bridge.schema import StreamSchema
@@ -23,7 +24,7 @@ __all__ = ["Archive"]
 Array = npt.NDArray[Any]
 
 
-class Archive:
+class Archive(Closing):
     """A BP5 file with one topic. ADIOS2 reads it in this process.
 
     Parameters
@@ -76,12 +77,6 @@ class Archive:
     def close(self) -> None:
         """Close the file; may be called again."""
         self._source.close()
-
-    def __enter__(self) -> Archive:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
 
     def _read_frame(self) -> tuple[FrameBatch, dict[str, Any]]:
         reader, schema = self._reader, self.schema

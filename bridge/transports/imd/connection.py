@@ -10,12 +10,12 @@ import sys
 import termios
 import time
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from bridge.closing import Closing
 from bridge.errors import (
     ConfigError,
     ConnectionLost,
@@ -67,7 +67,7 @@ class Frames:
     shape (count, 3, 3)."""
 
 
-class EngineConnection:
+class EngineConnection(Closing):
     """A session with a running engine; one thread uses it.
 
     Parameters
@@ -322,14 +322,3 @@ class EngineConnection:
                 self.send(Kind.DISCONNECT)
         self.ended = self.ended or "the session was left"
         self._socket.close()
-
-    def __enter__(self) -> EngineConnection:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()

@@ -8,8 +8,8 @@ import select
 import socket
 import time
 from dataclasses import dataclass
-from types import TracebackType
 
+from bridge.closing import Closing
 from bridge.errors import (
     AddressInUse,
     ConfigError,
@@ -48,7 +48,7 @@ class Request:
     """The number beside it: a rate, whether to wait, the number of forces."""
 
 
-class ImdListener:
+class ImdListener(Closing):
     """A port on which readers are taken in; one thread uses it.
 
     Raises
@@ -86,17 +86,6 @@ class ImdListener:
     def close(self) -> None:
         """Listen no more."""
         self._socket.close()
-
-    def __enter__(self) -> ImdListener:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 class ReaderConnection:
