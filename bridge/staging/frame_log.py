@@ -311,7 +311,8 @@ class FrameLog(TopicLog[Entry]):
     def _leaves_room(self, size: int, rank: int) -> bool:
         """Return whether a rank may have one more segment: those without one come first."""
         filling = {held.rank for held in self.held.values() if not held.sealed}
-        if self.schema.n_ranks == 1 or rank not in filling:
+        if self.schema.n_ranks == 1 or rank not in filling or -1 in filling:
+            # Ranks whose bytes are sent share segments, and take none for themselves.
             return True
         without = sum(r not in filling and r not in self._left for r in range(self.schema.n_ranks))
         floor = self.low if self.may_drop else self.floor()
