@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from analytics.features.inputs import check_finite, output_name
+from analytics.features.inputs import output_name
 from analytics.inference.ledger import SwapLedger
+from analytics.inference.rows import Nonfinite, check_nonfinite, finite_rows, rows_of
 from analytics.inference.serving import Served, Serving, serving_of
 from analytics.inference.ways import Compile, Device, Precision, Way, need_torch
 from analytics.statistics.moments import input_columns
@@ -20,39 +21,9 @@ from bridge.errors import ConfigError, SchemaError
 from bridge.frames import FrameBatch
 from bridge.pipeline import Context, FrameOperator
 
-__all__ = ["Infer", "InferStatistics", "Nonfinite", "rows_of"]
+__all__ = ["Infer", "InferStatistics"]
 
 Array = npt.NDArray[Any]
-Nonfinite = Literal["error", "nan"]
-
-
-def rows_of(batch: FrameBatch, names: Sequence[str], operator: str) -> Array:
-    """Return one column as it is, or several side by side as float32 of shape (n, k).
-
-    Raises
-    ------
-    SchemaError
-        If one is missing, or is no real number.
-    """
-    columns = []
-    for name in names:
-        if name not in batch:
-            raise SchemaError(
-                f"{operator} finds no column {name!r} (its parameter 'input') in the frames of "
-                f"{batch.simulation!r}; there are: {', '.join(batch.columns) or 'none'}."
-            )
-        column = batch[name]
-        if column.dtype.kind not in "fiub":
-            raise SchemaError(
-                f"{operator} needs real numbers in the column {name!r} (its parameter 'input'); "
-                f"{batch.simulation!r} sends dtype {column.dtype}."
-            )
-        columns.append(column)
-    if len(columns) == 1:
-        return columns[0]
-    n = len(batch)
-    flat = [c.reshape(n, int(np.prod(c.shape[1:]))) for c in columns]
-    return np.concatenate(flat, axis=1, dtype=np.float32)
 
 
 class InferStatistics:
@@ -162,16 +133,12 @@ class Infer(FrameOperator):
         self.model = output_name(model, "model")
         if not registry:
             raise ConfigError("The parameter 'registry' must name the folder of the registry.")
-        if nonfinite not in ("error", "nan"):
-            raise ConfigError(
-                f"The parameter 'nonfinite' must be 'error' or 'nan'; it is {nonfinite!r}."
-            )
         self.registry = str(Path(registry).absolute())
         self.input = input_columns(input)
         self.output = output_name(output)
         self.n_components = check_count(n_components, "n_components")
         self.errors = errors
-        self.nonfinite = nonfinite
+        self.nonfinite = check_nonfinite(nonfinite)
         self.way = Way(
             device=device,
             precision=precision,
@@ -226,7 +193,10 @@ class Infer(FrameOperator):
         served = self._served(contexts[0])
         present = 0 if served is None else served.number
         inputs = [rows_of(batch, self.input, "Infer") for batch in batches]
-        good = [self._finite(rows, b) for rows, b in zip(inputs, batches, strict=True)]
+        good = [
+            finite_rows(rows, batch, self.input, "Infer", self.nonfinite)
+            for rows, batch in zip(inputs, batches, strict=True)
+        ]
         numbers = [
             self._claim(batch, context, present)
             for batch, context in zip(batches, contexts, strict=True)
@@ -241,6 +211,7 @@ class Infer(FrameOperator):
         out = []
         for batch, each, answer, fine in zip(batches, numbers, answers, good, strict=True):
             if fine is not None:
+                self.statistics.nonfinite += int(np.count_nonzero(~fine))
                 for column in answer.values():
                     column[~fine] = np.nan
             self.statistics.waiting += int(np.count_nonzero(each == 0))
@@ -267,17 +238,6 @@ class Infer(FrameOperator):
         if self._book is None:
             self._book = SwapLedger(Path(self.ledger), context.pipeline, context.operator)
         return self._book.claim(batch.simulation, batch.offsets, present)
-
-    def _finite(self, rows: Array, batch: FrameBatch) -> npt.NDArray[np.bool_] | None:
-        """Return which rows are finite, None for all."""
-        if rows.dtype.kind != "f" or np.isfinite(np.add.reduce(rows, axis=None)):
-            return None
-        good = np.logical_and.reduce(np.isfinite(rows.reshape(len(rows), -1)), axis=1)
-        bad = int(np.count_nonzero(~good))
-        self.statistics.nonfinite += bad
-        if bad and self.nonfinite == "error":
-            check_finite(rows, batch, "Infer", " and ".join(map(repr, self.input)))
-        return good if bad else None
 
     def _blank(self, n: int) -> dict[str, Array]:
         out: dict[str, Array] = {self.output: np.zeros((n, self.n_components), np.float32)}

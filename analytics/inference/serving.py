@@ -161,6 +161,14 @@ class Serving:
             self._remember(found)
         return found
 
+    def is_sound(self, number: int) -> bool:
+        """Tell whether what was in service as a number can still be loaded; it is then loaded."""
+        try:
+            self.at(number)
+        except PipelineError:
+            return False
+        return True
+
     def notices(self) -> list[tuple[str, str]]:
         """Return what is to be told to people, kind and sentence, each once a process."""
         out = []
