@@ -67,7 +67,7 @@ $(SPARK): pyproject.toml constraints-spark.txt
 
 # PyFlink and PySpark leave pipes and sockets of their JVM open until the end.
 unruly := -W ignore::ResourceWarning -W ignore::pytest.PytestUnraisableExceptionWarning
-with_engines := analysis,openmm,report,test-engines
+with_engines := analysis,learning,openmm,report,test-engines
 comma := ,
 
 # The demonstration needs no test tools: it takes the full environment only where it is there.
