@@ -21,9 +21,9 @@ import numpy.typing as npt
 
 from bridge.commands import Capability
 from bridge.errors import ConfigError, MissingExtra
+from bridge.staging.keys import find_keys
 from bridge.staging.messages import FullPolicy, StreamOptions
 from bridge.staging.rendezvous import resolve
-from bridge.staging.spread import find_keys
 from sim_adapters.ase_schema import Field, Selection, describe, select_atoms
 from sim_adapters.ase_thermostats import NM, NM_PER_PS, PS, can_be_moved, find_thermostat, place
 from sim_adapters.attached import Attached

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from bridge.staging.client_like import ClientLike
 from bridge.staging.inference import InferenceClient, Pending
-from bridge.staging.spread import ClientLike, connect
+from bridge.staging.spread import connect
 from bridge.surrogate import Inferred
 
 __all__ = ["Asks"]

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from bridge.staging.connection import Connection
-from bridge.staging.spread import KEYS_ENVIRONMENT, store_keys
+from bridge.staging.keys import KEYS_ENVIRONMENT, store_keys
 
 __all__ = ["key_folder", "pass_keys"]
 

@@ -16,8 +16,8 @@ import msgspec
 import numpy as np
 
 from bridge.errors import ConfigError, HeadraceError, MemberFailed
+from bridge.staging.keys import find_keys
 from bridge.staging.messages import FullPolicy
-from bridge.staging.spread import find_keys
 from sim_adapters.lammps import LammpsStream, link, run
 from sim_adapters.lammps_frames import Field
 from sim_adapters.lammps_steering import Bounds, Thermostat, lammps_seed

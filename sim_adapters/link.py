@@ -27,10 +27,10 @@ import numpy as np
 from bridge.commands import Capability, Event
 from bridge.errors import HeadraceError
 from bridge.schema import StreamSchema, Topology
+from bridge.staging.keys import find_keys
 from bridge.staging.messages import FullPolicy, StreamOptions
 from bridge.staging.producer import Producer
 from bridge.staging.rendezvous import resolve
-from bridge.staging.spread import find_keys
 from bridge.steering import CommandChannel, SimulationEnd
 from sim_adapters.asking import Asks
 from sim_adapters.lives import read_answered
@@ -299,7 +299,7 @@ def link(
     capabilities
         What others may do to the simulation.
     keys
-        Keys for an encrypted connection, as `bridge.staging.spread.load_keys` returns them; by
+        Keys for an encrypted connection, as `bridge.staging.keys.load_keys` returns them; by
         default those in the folder that ``HEADRACE_KEYS`` names, if it does.
     timeout
         Time limit in seconds for whatever waits for an answer of the stager.

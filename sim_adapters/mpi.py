@@ -33,10 +33,10 @@ from bridge.commands import Acknowledgement, Capability, Command, CommandKind, E
 from bridge.errors import CommandRefused, HeadraceError, MemberFailed, SchemaError, SteeringError
 from bridge.frames import Frame
 from bridge.schema import StreamSchema, Topology
+from bridge.staging.keys import find_keys
 from bridge.staging.messages import FullPolicy, StreamOptions
 from bridge.staging.producer import Producer
 from bridge.staging.rendezvous import resolve
-from bridge.staging.spread import find_keys
 from bridge.steering import CommandChannel, SimulationEnd
 from sim_adapters.asking import Asks
 from sim_adapters.link import PATIENCE

@@ -23,9 +23,9 @@ import numpy.typing as npt
 
 from bridge.commands import Capability
 from bridge.errors import CommandRefused, MemberFailed, MissingExtra
+from bridge.staging.keys import find_keys
 from bridge.staging.messages import FullPolicy, StreamOptions
 from bridge.staging.rendezvous import resolve
-from bridge.staging.spread import find_keys
 from sim_adapters.attached import Attached
 from sim_adapters.link import Link
 from sim_adapters.openmm_schema import Field, Selection, describe, select_atoms

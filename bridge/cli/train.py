@@ -14,8 +14,11 @@ from rich.table import Table
 
 from bridge.cli.stager_options import add_stager_arguments
 from bridge.cli.stopping import stopped_by_signal
-from bridge.config import read_toml
+from bridge.config import parse_duration, read_toml, to_struct
+from bridge.errors import ConfigError
+from bridge.runs.configuration import TrainingTable
 from bridge.runs.keyfiles import client_keys
+from bridge.runs.team import TeamPlan, run_team
 from bridge.runs.training import Training, TrainingReport, TrainingRun, choose_training
 from bridge.staging.rendezvous import resolve
 from bridge.staging.spread import connect
@@ -46,6 +49,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--drain", type=float, default=10.0, metavar="S",
         help="seconds to read what is left once told to end (%(default)s)",
     )  # fmt: skip
+    team = parser.add_argument_group("several workers")
+    team.add_argument("--workers", type=int, metavar="N", help="processes, over all machines")
+    team.add_argument(
+        "--groups", type=int, metavar="G",
+        help="groups of them: synchronous inside, averaging without waiting between them",
+    )  # fmt: skip
+    team.add_argument("--nodes", type=int, default=1, metavar="M", help="machines")
+    team.add_argument("--node-rank", type=int, default=0, metavar="R", help="of this one, from 0")
+    team.add_argument("--rendezvous", default="", metavar="HOST:PORT", help="where worker 0 is met")
+    team.add_argument(
+        "--patience", default="2 min", help="limit for a worker to come (%(default)s)"
+    )
 
 
 def execute(arguments: argparse.Namespace) -> int:
@@ -64,6 +79,16 @@ def execute(arguments: argparse.Namespace) -> int:
     )
     output.mkdir(parents=True, exist_ok=True)
     address = resolve(arguments.stager, arguments.run_directory)
+    plan = _team(training, address, arguments)
+    if plan.size > 1:
+        with stopped_by_signal() as told_to_end:
+            team_report = run_team(
+                plan, output, nodes=arguments.nodes, node_rank=arguments.node_rank,
+                stop=told_to_end, nice=table.nice,
+            )  # fmt: skip
+        if team_report is not None:
+            _show(team_report, arguments)
+        return 0
     console = Console(stderr=True)
     live = Live(console=console, transient=True, auto_refresh=False)
     with (
@@ -78,11 +103,41 @@ def execute(arguments: argparse.Namespace) -> int:
             on_status=lambda report: live.update(_table(report), refresh=console.is_terminal),
         )
         report = run.run(arguments.until, stop=told_to_end, drain=arguments.drain)
+    _show(report, arguments)
+    return 0
+
+
+def _team(training: Training, stager: str, arguments: argparse.Namespace) -> TeamPlan:
+    """Return who learns together."""
+    changes = {
+        name: value
+        for name in ("workers", "groups")
+        if (value := getattr(arguments, name)) is not None
+    }
+    table = to_struct(
+        TrainingTable, {**msgspec.to_builtins(training.table), **changes}, training.where
+    )
+    host, _, port = arguments.rendezvous.rpartition(":")
+    if arguments.rendezvous and not (host and port.isdecimal()):
+        raise ConfigError(f"--rendezvous is {arguments.rendezvous!r}; write it as HOST:PORT.")
+    return TeamPlan(
+        training=msgspec.structs.replace(training, table=table),
+        stager=stager,
+        keys=str(Path(arguments.keys).absolute()) if arguments.keys else "",
+        size=table.workers,
+        groups=table.groups,
+        host=host or "127.0.0.1",
+        port=int(port or 0),
+        until=arguments.until,
+        timeout=parse_duration(arguments.patience),
+    )
+
+
+def _show(report: TrainingReport, arguments: argparse.Namespace) -> None:
     if arguments.json:
         print(json.dumps(_plain(report)))
     else:
         Console().print(_table(report))
-    return 0
 
 
 def _plain(report: TrainingReport) -> dict[str, Any]:

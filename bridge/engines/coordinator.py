@@ -30,7 +30,7 @@ from bridge.engines.turns import Turn
 from bridge.engines.variables import with_variables
 from bridge.engines.workers import Workers
 from bridge.errors import NobodyListening, ProtocolError, StagingError
-from bridge.staging.spread import ClientLike
+from bridge.staging.client_like import ClientLike
 
 __all__ = ["Coordinator"]
 

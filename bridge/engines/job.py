@@ -17,7 +17,8 @@ from bridge.engines.options import JobOptions
 from bridge.engines.protocol import Guard, Until
 from bridge.errors import ConfigError
 from bridge.pipeline import BlockOperator, Pipeline
-from bridge.staging.spread import ClientLike, connect
+from bridge.staging.client_like import ClientLike
+from bridge.staging.spread import connect
 
 __all__ = ["Connect", "GuardMaker", "Job", "PipelineSource", "partition_names", "split_partition"]
 

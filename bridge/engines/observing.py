@@ -11,8 +11,8 @@ from bridge.errors import ConfigError
 from bridge.frames import Frame
 from bridge.schema import StreamSchema
 from bridge.staging.client import AppendResult, Fetched, Gap
+from bridge.staging.client_like import ClientLike
 from bridge.staging.messages import StreamOptions, TopicStatus
-from bridge.staging.spread import ClientLike
 
 __all__ = ["Observing"]
 

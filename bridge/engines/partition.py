@@ -27,8 +27,8 @@ from bridge.engines.runner import Runner
 from bridge.engines.shares import Share
 from bridge.errors import StagingError, StreamFull
 from bridge.frames import FrameBatch
+from bridge.staging.client_like import ClientLike
 from bridge.staging.messages import TopicStatus
-from bridge.staging.spread import ClientLike
 
 __all__ = ["FRAMES", "PartitionStage"]
 

@@ -10,8 +10,8 @@ from typing import ParamSpec, TypeVar
 
 from bridge.errors import ConnectionLost, NobodyListening
 from bridge.staging.client import AppendResult, Fetched
+from bridge.staging.client_like import ClientLike
 from bridge.staging.messages import StreamOptions, TopicStatus
-from bridge.staging.spread import ClientLike
 
 __all__ = ["PatientClient"]
 

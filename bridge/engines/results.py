@@ -8,7 +8,7 @@ from typing import Any
 from bridge.codec import decode_batch
 from bridge.errors import UnknownTopic
 from bridge.frames import FrameBatch
-from bridge.staging.spread import ClientLike
+from bridge.staging.client_like import ClientLike
 
 __all__ = ["iterate_results", "read_results", "results_topic"]
 

@@ -11,7 +11,8 @@ from bridge.engines.protocol import EngineStatistics
 from bridge.errors import HeadraceError
 from bridge.jobs.records import JobRecord, is_running
 from bridge.runs.keyfiles import client_keys
-from bridge.staging.spread import ClientLike, connect
+from bridge.staging.client_like import ClientLike
+from bridge.staging.spread import connect
 
 __all__ = ["JobView", "look"]
 

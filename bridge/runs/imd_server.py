@@ -15,7 +15,7 @@ from bridge.errors import ConfigError, HeadraceError, NobodyListening
 from bridge.runs.imd_frames import Outgoing
 from bridge.runs.imd_session import ReaderSession
 from bridge.schema import StreamSchema
-from bridge.staging.spread import ClientLike
+from bridge.staging.client_like import ClientLike
 from bridge.transports.addresses import TcpAddress
 from bridge.transports.imd import ImdListener
 

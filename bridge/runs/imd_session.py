@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from bridge.frames import FrameBatch
 from bridge.runs.imd_frames import Outgoing
-from bridge.staging.spread import ClientLike
+from bridge.staging.client_like import ClientLike
 from bridge.transports.imd import Kind, ReaderConnection, Request
 
 __all__ = ["ReaderSession"]

@@ -21,7 +21,7 @@ from bridge.engines.protocol import EngineStatistics, Until
 from bridge.errors import ConfigError
 from bridge.pipeline import Pipeline
 from bridge.runs.configuration import TrainingTable
-from bridge.staging.spread import ClientLike
+from bridge.staging.client_like import ClientLike
 
 __all__ = ["Training", "TrainingReport", "TrainingRun", "choose_training", "figures_of"]
 

@@ -29,8 +29,8 @@ import numpy.typing as npt
 from bridge.codec import decode_state, encode_state
 from bridge.errors import CorruptData, HeadraceError, ProtocolError, SchemaError, StreamFull
 from bridge.schema import check_name
+from bridge.staging.client_like import ClientLike
 from bridge.staging.messages import StreamOptions
-from bridge.staging.spread import ClientLike
 from bridge.surrogate import Inferred, ServiceStatistics, Surrogate
 
 __all__ = ["InferenceClient", "InferenceService", "Pending"]

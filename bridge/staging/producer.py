@@ -18,12 +18,14 @@ from bridge.commands import Acknowledgement, Capability, Command, Event, FrameRe
 from bridge.errors import FrameOrderError, HeadraceError, SchemaError
 from bridge.frames import Frame
 from bridge.schema import StreamSchema, check_name
+from bridge.staging.client_like import ClientLike
 from bridge.staging.delivery import OpenChunk
 from bridge.staging.fitting import fit
 from bridge.staging.layout import Chunk, chunk_layout
 from bridge.staging.messages import StreamOptions
+from bridge.staging.ownership import owner
 from bridge.staging.producer_io import ProducerIO
-from bridge.staging.spread import ClientLike, connect, owner
+from bridge.staging.spread import connect
 
 __all__ = ["Producer", "ProducerStatistics", "Resumed"]
 

@@ -11,7 +11,7 @@ import msgspec
 
 from bridge.commands import COMMAND_KINDS, Capability, Command, CommandKind, Decision, Verdict
 from bridge.errors import ConfigError
-from bridge.staging.spread import ClientLike
+from bridge.staging.client_like import ClientLike
 from bridge.steering.bounds import find_fault
 
 __all__ = ["CapabilityBook", "Guard", "GuardMaker", "GuardRules"]

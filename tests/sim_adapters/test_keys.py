@@ -12,7 +12,7 @@ import pytest
 
 from bridge.staging import Stager, StagerClient
 from bridge.staging.connection import Connection
-from bridge.staging.spread import load_keys
+from bridge.staging.keys import load_keys
 from bridge.transports.curve import KeyPair, write_keys
 from sim_adapters.keys import pass_keys
 from tests.sim_adapters.common import read_stream

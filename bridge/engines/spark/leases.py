@@ -28,7 +28,7 @@ from bridge.engines.spark.news import News, TakenOver, tell_news
 from bridge.engines.spark.states import StagedStates
 from bridge.engines.threads import limit_threads
 from bridge.errors import HeadraceError, TransportError
-from bridge.staging.spread import ClientLike
+from bridge.staging.client_like import ClientLike
 
 __all__ = ["Lease", "Run", "serve"]
 

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from bridge.errors import ConfigError
-from bridge.staging.spread import ClientLike, connect, load_keys
+from bridge.staging.client_like import ClientLike
+from bridge.staging.keys import load_keys
+from bridge.staging.spread import connect
 
 __all__ = ["SinkOptions", "SourceOptions"]
 

@@ -18,7 +18,7 @@ from bridge.engines.spark.planning import Range
 from bridge.errors import OffsetOutOfRange, StagingError
 from bridge.frames import FrameBatch
 from bridge.staging.client import Fetched, Gap
-from bridge.staging.spread import ClientLike
+from bridge.staging.client_like import ClientLike
 
 __all__ = ["FRAMES", "read_ranges"]
 

@@ -23,7 +23,7 @@ from bridge.engines.spark.columns import frame_batches
 from bridge.engines.spark.options import SinkOptions
 from bridge.errors import StagingError
 from bridge.frames import FrameBatch
-from bridge.staging.spread import ClientLike
+from bridge.staging.client_like import ClientLike
 
 __all__ = ["Encoded", "HeadraceStreamWriter", "HeadraceWriter"]
 

@@ -32,8 +32,8 @@ from bridge.engines.spark.planning import Range, pack, share
 from bridge.engines.spark.reading import FRAMES, read_ranges
 from bridge.engines.spark.sink import HeadraceStreamWriter, HeadraceWriter
 from bridge.errors import OffsetOutOfRange, UnknownTopic
+from bridge.staging.client_like import ClientLike
 from bridge.staging.messages import TopicStatus
-from bridge.staging.spread import ClientLike
 
 __all__ = ["HeadraceReader", "HeadraceSource", "HeadraceStreamReader", "RangePartition"]
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from bridge.errors import ConfigError, UnknownTopic
 from bridge.schema import StreamSchema
 from bridge.staging.adios.output import Output
+from bridge.staging.client_like import ClientLike
 from bridge.staging.messages import FullPolicy, TopicStatus
-from bridge.staging.spread import ClientLike
 from bridge.transports.adios.writer import Layout
 
 __all__ = ["Exported", "archive", "full_name", "publish"]

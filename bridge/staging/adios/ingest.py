@@ -15,8 +15,9 @@ from bridge.errors import ConfigError, ConnectionLost, HeadraceError, NobodyList
 from bridge.schema import check_name
 from bridge.staging.adios.child import Child, Said, to_error
 from bridge.staging.adios.reading import ReadTask
+from bridge.staging.keys import load_keys
 from bridge.staging.messages import StreamOptions
-from bridge.staging.spread import connect, load_keys
+from bridge.staging.spread import connect
 from bridge.transports.adios.library import load
 from bridge.transports.adios.mapping import StreamMapping, read_mapping
 from bridge.transports.adios.source import Engine

@@ -24,8 +24,8 @@ from bridge.staging import (
     publish,
     resolve,
 )
+from bridge.staging.ownership import split_addresses, subject
 from bridge.staging.rendezvous import file_name, withdraw
-from bridge.staging.spread import split_addresses, subject
 from bridge.testing.sources import END, ScriptedSource, make_frames
 from tests.bridge.engines.common import check_commands, check_results, play
 from tests.bridge.engines.pipelines import EachTenth, make_pipeline
