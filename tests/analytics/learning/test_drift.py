@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -110,6 +111,20 @@ def test_what_never_varied_is_watched_too() -> None:
     monitor = DriftMonitor(every=1)
     assert monitor.update(np.full(300, 2.0)) == []
     assert monitor.update(np.full(100, 2.5))[0].what == "reconstruction error"
+
+
+@pytest.mark.parametrize("memory", [5, 50])
+def test_slow_motion_is_no_drift(memory: int) -> None:
+    dice = np.random.default_rng(memory)
+    keep = np.exp(-1.0 / memory)
+    x = dice.normal(size=(30_000, 3))
+    x[1:] *= np.sqrt(1.0 - keep**2)
+    for before, now in pairwise(x):
+        now += keep * before
+    monitor = DriftMonitor(every=10)
+    assert monitor.update(x[:, 0] ** 2, x[:, :2], x) == []
+    found = monitor.update((x[:, 0] ** 2) + 3.0, x[:, :2], x)
+    assert {one.what for one in found} == {"reconstruction error"}
 
 
 def test_what_is_refused() -> None:
