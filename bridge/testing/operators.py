@@ -23,7 +23,7 @@ import numpy as np
 
 from bridge.codec import decode_state, encode_state
 from bridge.frames import FrameBatch
-from bridge.pipeline import Context, Operator
+from bridge.pipeline import Context, FrameOperator, Operator
 from bridge.testing.answers import Answer, assert_same
 from bridge.testing.streams import cut_again, freeze, one_by_one, random_stream, simulations_of
 
@@ -85,6 +85,22 @@ def run_operator(operator: Operator, stream: Stream) -> Answer:
         context = Context("pipeline", "operator", simulation, names)
         instance.finish(context)
         answer.add(None, context)
+    return answer
+
+
+def _run_together(operator: Operator, stream: Stream, size: int = 7) -> Answer:
+    """Give a frame operator several batches at once, of one or many simulations."""
+    assert isinstance(operator, FrameOperator)
+    answer = Answer()
+    for at in range(0, len(stream), size):
+        batches = [freeze(batch) for batch in stream[at : at + size]]
+        contexts = [Context("pipeline", "operator", b.simulation, (b.simulation,)) for b in batches]
+        outs = operator.process_many(batches, contexts)
+        assert len(outs) == len(batches), (
+            f"The operator returned {len(outs)} batches for {len(batches)} given together."
+        )
+        for out, context in zip(outs, contexts, strict=True):
+            answer.add(None if out is None else out.copy(), context)
     return answer
 
 
@@ -232,7 +248,8 @@ def check_scope(
 ) -> None:
     """Assert that the operator uses no more than its declared scope lets it see.
 
-    A frame operator gives each frame the same columns whichever frames come with it; a keyed one
+    A frame operator gives each frame the same columns whichever frames come with it, also in
+    batches of other simulations (`FrameOperator.process_many`); a keyed one
     gives a simulation the same columns whatever other simulations do; a global one may use all.
     """
     operator = make()
@@ -248,6 +265,8 @@ def check_scope(
         kept = {(b.simulation, int(o)) for b in few for o in b.offsets}
         part = run_operator(make(), few)
         assert_same(whole.only(kept), part, "given some of the rows", rtol=rtol, atol=atol)
+        together = _run_together(make(), stream)
+        assert_same(whole, together, "given with others", rtol=rtol, atol=atol, said=False)
     elif operator.scope == "keyed":
         for name in simulations_of(stream):
             alone = run_operator(make(), [b for b in stream if b.simulation == name])

@@ -5,9 +5,14 @@ To add an operator, append to its room's list; `test_operators.py` takes up ever
 
 from __future__ import annotations
 
+import atexit
+import shutil
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
+from importlib.util import find_spec
+from typing import Any
 
 import numpy as np
 
@@ -26,6 +31,7 @@ from analytics.policies import RestartRare, StopAtTarget
 from analytics.reduction import OnlinePCA, OnlineTICA, Projection
 from analytics.statistics import Moments
 from bridge.frames import FrameBatch
+from bridge.pipeline import Operator
 from bridge.testing.operators import Maker, random_stream
 from tests.analytics.novelty.learned import learned_stream
 
@@ -34,11 +40,19 @@ __all__ = ["ALL", "Case"]
 
 @dataclass(frozen=True)
 class Case:
-    """One operator with its parameters, and the stream to run it over."""
+    """One operator with its parameters, and the stream to run it over.
+
+    Attributes
+    ----------
+    rtol, atol
+        How far floating-point columns may be apart where the stream is cut in another way.
+    """
 
     name: str
     make: Maker
     stream: Sequence[FrameBatch]
+    rtol: float = 1e-9
+    atol: float = 1e-11
 
 
 POSITIONS = random_stream({"positions": (7, 3)})
@@ -139,4 +153,43 @@ POLICIES: list[Case] = [
     Case("no target", lambda: StopAtTarget(column="y", index=1, lower=1e9), LEARNED),
 ]
 
-ALL = [*FEATURES, *STATISTICS, *REDUCTION, *NOVELTY, *POLICIES]
+
+@cache
+def registry() -> str:
+    """Return the folder of a registry with two small models, one of them with two versions."""
+    from tests.analytics.inference.tiny import publish
+
+    folder = tempfile.mkdtemp(prefix="headrace-registry-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    for name, seed in (("tiny", 0), ("tiny", 1), ("other", 2)):
+        publish(folder, name, seed)
+    return folder
+
+
+def infer(**parameters: Any) -> Operator:
+    """Return the operator; float32, and rows are computed together."""
+    from analytics.inference.operator import Infer
+
+    return Infer(model="tiny", registry=registry(), input="features", **parameters)
+
+
+def committee(**parameters: Any) -> Operator:
+    """Return a committee of small models."""
+    from analytics.inference.committee import Committee
+
+    return Committee(registry=registry(), input="features", **parameters)
+
+
+# Wherever torch is: an engine's environment need not have it.
+INFERENCE: list[Case] = [
+    Case(name, make, FEATURES_OF_FRAMES, rtol=1e-4, atol=1e-5)
+    for name, make in {
+        "infer": partial(infer, errors=True),
+        "infer in small batches": partial(infer, batch_size=7, least=1),
+        "committee": partial(committee, models=["tiny", "other"]),
+        "committee of versions": partial(committee, models="tiny", last=2, compare="error"),
+    }.items()
+    if find_spec("torch")
+]
+
+ALL = [*FEATURES, *STATISTICS, *REDUCTION, *NOVELTY, *POLICIES, *INFERENCE]
