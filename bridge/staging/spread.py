@@ -1,227 +1,30 @@
-"""Several stagers: which one holds a topic, and a client to all of them.
-
-Streams are spread by rendezvous hashing (highest random weight; Thaler and Ravishankar, IEEE/ACM
-Trans. Netw. 6, 1 (1998), doi:10.1109/90.663936): of all stagers, that one holds a simulation's
-topics whose address, hashed together with the simulation's name, comes out highest. Everybody who
-knows the same addresses finds the same stager, without asking, and when a stager is added only the
-streams that it takes over move.
-"""
+"""Several stagers: a client to all of them, which is used as the client of one."""
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from pathlib import Path
-from types import TracebackType
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
-import xxhash
 
 from bridge.closing import Closing
 from bridge.commands import FrameReference
-from bridge.errors import ConfigError, StagingError, UnknownTopic
+from bridge.errors import StagingError, UnknownTopic
 from bridge.frames import Frame
 from bridge.schema import StreamSchema
 from bridge.staging.client import AppendResult, Fetched, Gap, StagerClient, StoredRecord
+from bridge.staging.client_like import ClientLike
 from bridge.staging.messages import StreamOptions, TopicStatus
-from bridge.transports.curve import ClientKeys
+from bridge.staging.ownership import owner, split_addresses, subject
 
-__all__ = [
-    "KEYS_ENVIRONMENT",
-    "ClientLike",
-    "SpreadClient",
-    "connect",
-    "find_keys",
-    "load_keys",
-    "owner",
-    "split_addresses",
-    "store_keys",
-    "subject",
-]
+__all__ = ["SpreadClient", "connect"]
 
 T = TypeVar("T")
 
-KEYS_ENVIRONMENT = "HEADRACE_KEYS"
-"""Environment variable that names a folder of keys, beside ``HEADRACE_STAGER``."""
-
 _SLICE = (0.0005, 0.004)
 """Seconds for which one stager is waited for before the next is asked: at first, and at most."""
-
-_OF_A_SIMULATION = {"frames": 1, "commands": 1, "acks": 1, "results": 2, "partials": 2, "state": 2}
-"""First part of a topic's name to the part that names the simulation."""
-
-
-class ClientLike(Protocol):
-    """What engines and tools need of a client; see `StagerClient`."""
-
-    @property
-    def address(self) -> str:
-        """Where the stager listens; several, separated by commas."""
-        ...
-
-    @property
-    def instance(self) -> str:
-        """Which stagers answered last; others after one was started anew."""
-        ...
-
-    @property
-    def mapped(self) -> bool:
-        """Whether frames are read from mapped segments."""
-        ...
-
-    def fetch(
-        self,
-        positions: Mapping[str, int],
-        *,
-        follow: str = "",
-        group: str = "",
-        commit: Mapping[str, int] | None = None,
-        done: Sequence[str] = (),
-        max_frames: int = 4096,
-        max_bytes: int = 16 << 20,
-        wait: float = 1.0,
-    ) -> Fetched:
-        """Read what lies at and behind some offsets."""
-        ...
-
-    def fetch_blocks(
-        self,
-        topic: str,
-        position: int,
-        *,
-        share: tuple[int, int],
-        group: str = "",
-        commit: Mapping[str, int] | None = None,
-        max_frames: int = 4096,
-        max_bytes: int = 16 << 20,
-        wait: float = 1.0,
-    ) -> Fetched:
-        """Read frames of one stream, those of several ranks as their blocks."""
-        ...
-
-    def append(
-        self,
-        topic: str,
-        records: Sequence[bytes | bytearray | memoryview],
-        *,
-        writer: str = "",
-        first: int = -1,
-        stop: int = -1,
-        options: StreamOptions | None = None,
-    ) -> AppendResult:
-        """Store records at the end of a topic."""
-        ...
-
-    def commit(self, group: str, offsets: Mapping[str, int]) -> None:
-        """Tell that a group needs nothing below these offsets any more."""
-        ...
-
-    def leave(self, group: str, topics: Sequence[str]) -> None:
-        """Take a group out of topics."""
-        ...
-
-    def topics(self, prefix: str = "", *, schemas: bool = True) -> list[TopicStatus]:
-        """Return the state of the topics under a prefix."""
-        ...
-
-    def status(self, topic: str) -> TopicStatus:
-        """Return the state of one topic."""
-        ...
-
-    def watermark(self, topic: str, writer: str) -> int:
-        """Return the source offset below which everything of a writer is stored."""
-        ...
-
-    def schema(self, simulation: str) -> StreamSchema:
-        """Return what a simulation declared."""
-        ...
-
-    def read_frame(self, reference: FrameReference) -> Frame:
-        """Return one frame, copied."""
-        ...
-
-    def close(self) -> None:
-        """Close the connection."""
-        ...
-
-    def __enter__(self) -> ClientLike: ...
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None: ...
-
-
-def split_addresses(addresses: str | Sequence[str]) -> tuple[str, ...]:
-    """Return addresses in the order that everybody uses, each once.
-
-    Raises
-    ------
-    ConfigError
-        If there is none.
-    """
-    parts = addresses.split(",") if isinstance(addresses, str) else addresses
-    found = tuple(sorted({part.strip() for part in parts} - {""}))
-    if not found:
-        raise ConfigError("No stager is named; give its address, or several separated by commas.")
-    return found
-
-
-def owner(name: str, addresses: str | Sequence[str]) -> str:
-    """Return the address of the stager that holds the topics of a simulation.
-
-    Parameters
-    ----------
-    name
-        Name of the simulation; of the topic itself for those that belong to none.
-    addresses
-        Of all stagers, in any order.
-    """
-
-    def weight(address: str) -> tuple[int, str]:
-        return xxhash.xxh3_64_intdigest(f"{address}\0{name}".encode()), address
-
-    return max(split_addresses(addresses), key=weight)
-
-
-def subject(topic: str) -> str:
-    """Return what decides where a topic lies: its simulation's name, or its own."""
-    parts = topic.split("/")
-    at = _OF_A_SIMULATION.get(parts[0], 0)
-    return parts[at] if 0 < at < len(parts) else topic
-
-
-def load_keys(folder: Path) -> Any:
-    """Return the keys for an encrypted connection, from a folder made by ``headrace keys``.
-
-    Raises
-    ------
-    ConfigError
-        If a file is missing, damaged, or can be read by others.
-    """
-    return ClientKeys.load(folder / "client.key", folder / "stager.pub")
-
-
-def find_keys(keys: Any = None) -> Any:
-    """Return keys that are given, else those of the folder that ``HEADRACE_KEYS`` names, or None.
-
-    Raises
-    ------
-    ConfigError
-        As for `load_keys`.
-    """
-    folder = os.environ.get(KEYS_ENVIRONMENT, "")
-    return load_keys(Path(folder)) if folder and not keys else keys
-
-
-def store_keys(keys: Any, folder: Path) -> None:
-    """Write keys into a folder from which `load_keys` reads them; the secret one with mode 0600."""
-    keys.store(folder / "client.key", folder / "stager.pub")
 
 
 def connect(
