@@ -6,9 +6,10 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from analytics.learning.buffers import make_buffer
@@ -26,7 +27,12 @@ from bridge.errors import ConfigError
 from bridge.frames import FrameBatch
 from bridge.pipeline import Context, GlobalOperator
 
+if TYPE_CHECKING:
+    from analytics.learning.distributed.member import Member
+
 __all__ = ["Train"]
+
+Array = npt.NDArray[Any]
 
 _PREPARE = 8192  # samples from which the scaling of inputs is set, and a model is settled
 _TOLD = 8  # skipped updates after which only powers of two are told of
@@ -192,6 +198,8 @@ class Train(GlobalOperator):
         self._extra = 0
         self._loss = 0.0
         self._judged_at = 0
+        self.alone = True
+        self.workers = 1
         # For people alone: what this process did, and since when.
         self._made, self._began = 0, time.monotonic()
 
@@ -206,11 +214,16 @@ class Train(GlobalOperator):
         many = self.many_samples
         rows = rows_of(batch, self.input, many=many)
         target = rows_of(batch, self.target, parameter="target", many=many) if self.target else None
-        if self.trainer is None:
-            self.trainer = self._make(rows.shape[2 if many else 1 :])
+        self.ensure(rows.shape[2 if many else 1 :])
         portion = self.intake.sort(batch, rows, target, many=many)
         n, start = len(rows), 0
         columns = self._columns(n)
+        if not self.alone:
+            # Updates are made in turn with the others: see `join`.
+            self.intake.put(batch, portion, 0, n)
+            self.frames += n
+            self._show(columns, 0, n)
+            return batch.with_columns(columns)
         while start < n:
             stop = min(n, start + self._next() - self.frames)
             self.intake.put(batch, portion, start, stop)
@@ -239,7 +252,7 @@ class Train(GlobalOperator):
         columns["updates"][part] = 0 if self.trainer is None else self.trainer.updates
         columns["version"][part] = self.judge.number
 
-    def _due(self, frames: int) -> int:
+    def due(self, frames: int) -> int:
         """Return how many updates are due once so many frames came."""
         return int(max(0, frames - self.start_after) * self.updates_per_frame)
 
@@ -248,12 +261,12 @@ class Train(GlobalOperator):
         look = self.frames + self.watch_every - self.frames % self.watch_every
         if self.frames < self.start_after:
             return min(look, self.start_after)
-        wanted = self._due(self.frames) + 1
+        wanted = self.due(self.frames) + 1
         at = self.start_after + math.ceil(wanted / self.updates_per_frame)
         # What rounding did to the division must not make a frame come late, or early for ever.
-        while self._due(at) < wanted:
+        while self.due(at) < wanted:
             at += 1
-        while at - 1 > self.frames and self._due(at - 1) >= wanted:
+        while at - 1 > self.frames and self.due(at - 1) >= wanted:
             at -= 1
         return min(look, at)
 
@@ -261,8 +274,8 @@ class Train(GlobalOperator):
         trainer = self.trainer
         assert trainer is not None
         if not self._prepared and self.frames >= self.start_after:
-            self._prepare(trainer)
-        due = self._due(self.frames)
+            self.prepare()
+        due = self.due(self.frames)
         if self._prepared:
             for _ in range(due - self._tried):
                 self._update(trainer, context)
@@ -276,6 +289,12 @@ class Train(GlobalOperator):
             self._watch(trainer, context)
 
     # ---------------------------------------------------------------- learning
+
+    def ensure(self, shape: tuple[int, ...]) -> Trainer:
+        """Return the trainer, which is made for inputs of a shape if there is none."""
+        if self.trainer is None:
+            self.trainer = self._make(shape)
+        return self.trainer
 
     def _make(self, shape: tuple[int, ...]) -> Trainer:
         if self.threads:
@@ -300,26 +319,39 @@ class Train(GlobalOperator):
             device=device,
         )
 
-    def _prepare(self, trainer: Trainer) -> None:
-        if not trainer.ready:
+    def prepare(self) -> None:
+        """Set the scaling of inputs from what has come, once, if that suffices."""
+        trainer = self.trainer
+        if self._prepared or trainer is None or not trainer.ready:
             return
         x = trainer.buffer.content(_PREPARE)[0]
         with torch.no_grad():
             trainer.model.prepare(torch.from_numpy(x).to(trainer.device))
-        trainer.model.eval()
+        self.prepared()
+
+    def prepared(self) -> None:
+        """Take note that the scaling of inputs is set."""
+        assert self.trainer is not None
+        self.trainer.model.eval()
         self._prepared = True
 
     def _update(self, trainer: Trainer, context: Context) -> None:
         if not trainer.ready:
             self.starved += 1
             return
-        update = trainer.update()
+        self.note(trainer.update(), context)
+
+    def note(self, update: Update, context: Context, *, judges: bool = True) -> None:
+        """Take note of an update, and judge a candidate if it is time, if this one `judges`."""
+        trainer = self.trainer
+        assert trainer is not None
         self._made += 1
         if not update.done:
-            self._tell_skipped(trainer, update, context)
+            if judges:
+                self._tell_skipped(trainer, update, context)
             return
         self._loss = update.loss
-        if not trainer.updates % self.candidate_every:
+        if judges and not trainer.updates % self.candidate_every:
             self._consider(trainer, context)
 
     def _tell_skipped(self, trainer: Trainer, update: Update, context: Context) -> None:
@@ -355,13 +387,18 @@ class Train(GlobalOperator):
             loss=self._loss,
         )
 
-    def _watch(self, trainer: Trainer, context: Context) -> None:
+    def look(self, context: Context) -> tuple[Array, ...]:
+        """Look at the model in service; return the newest samples, if there are enough."""
         recent = self.intake.recent
         if len(recent) < recent.capacity or not recent.capacity:
-            return
+            return ()
         samples = recent.content()
         self.judge.watch(samples, context, frames=self.frames)
-        if self.drift is None:
+        return samples
+
+    def _watch(self, trainer: Trainer, context: Context) -> None:
+        samples = self.look(context)
+        if self.drift is None or not samples:
             return
         newest = samples[0] if self.target else samples[-1]
         drifts = self.drift.update(newest, self.judge.in_service(), self.judge.number)
@@ -387,6 +424,29 @@ class Train(GlobalOperator):
                 why=[drift.why for drift in drifts],
             )
 
+    def join(self, **place: Any) -> Member:
+        """Train together with other workers from now on.
+
+        The operator only takes in frames then, and the updates are made in the rounds of the
+        member that is returned; drift is not looked for.
+
+        Parameters
+        ----------
+        **place
+            See `analytics.learning.distributed.team.Place`.
+
+        Raises
+        ------
+        EngineError
+            If the others do not come.
+        """
+        from analytics.learning.distributed.member import Member
+        from analytics.learning.distributed.team import Place, Team
+
+        member = Member(self, Team(Place(**place), choose_device(self.device)))
+        self.workers = len(member.team.members)
+        return member
+
     def figures(self) -> dict[str, float]:
         """Return what to tell people of the training; see `bridge.runs.training.figures_of`."""
         trainer, buffer = self.trainer, self.intake.buffer.statistics()
@@ -399,7 +459,7 @@ class Train(GlobalOperator):
             "updates_per_second": self._made / seconds if seconds > 0.0 else 0.0,
             "skipped": 0 if trainer is None else trainer.skipped,
             "starved": self.starved,
-            "effective_batch_size": self.batch_size,
+            "effective_batch_size": self.batch_size * self.workers,
             "samples": buffer.seen,
             "unused": buffer.unused,
             "uses_per_sample": buffer.uses,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,9 +27,10 @@ __all__ = ["Reduce", "Trainer", "Update"]
 
 Array = npt.NDArray[Any]
 
-Reduce = Callable[[list[torch.nn.Parameter], float], float]
-"""Averages gradients over workers, in place, and a loss; returns the loss over all of them."""
+Reduce = Callable[[list[torch.nn.Parameter], float, float], float]
+"""Averages gradients over workers, in place, and a loss, by weight; returns the average loss."""
 
+_MOMENTS = ("exp_avg", "exp_avg_sq")
 _OPTIMISERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
 
 
@@ -87,8 +88,8 @@ class Trainer:
     device
         Where to compute.
     reduce
-        Called with the parameters and the loss once the gradients are there, where several workers
-        train together.
+        Called with the parameters, the loss and the weight 1 once the gradients are there, where
+        several workers train together.
 
     Attributes
     ----------
@@ -162,27 +163,84 @@ class Trainer:
         loss.backward()  # type: ignore[no-untyped-call]
         value = float(loss.detach())
         if self.reduce is not None:
-            value = self.reduce(self._parameters, value)
-        limit = self.clip or math.inf
-        norm = float(torch.nn.utils.clip_grad_norm_(self._parameters, limit))
-        rate = self.schedule(self.updates - self._rate_from)
-        done = math.isfinite(value) and math.isfinite(norm)
-        if done:
-            for group in optimiser.param_groups:
-                group["lr"] = rate
-            optimiser.step()
-            self.updates += 1
-        else:
-            self.skipped += 1
+            value = self.reduce(self._parameters, value, 1.0)
+        named = {name: float(part.detach()) for name, part in parts.items()}
+        update = self._apply(value, named)
+        if not update.done:
             for buffer, before in kept:
                 buffer.copy_(before)
         model.eval()
-        named = {name: float(part.detach()) for name, part in parts.items()}
-        return Update(value, named, norm, rate, done)
+        return update
+
+    def follow(self) -> Update:
+        """Make the update that others make, without samples of one's own."""
+        self._optimiser.zero_grad(set_to_none=True)
+        value = math.nan
+        if self.reduce is not None:
+            value = self.reduce(self._parameters, 0.0, 0.0)
+        return self._apply(value, {})
+
+    def _apply(self, loss: float, parts: dict[str, float]) -> Update:
+        """Make the step that follows from the gradients, unless something is not finite."""
+        limit = self.clip or math.inf
+        norm = float(torch.nn.utils.clip_grad_norm_(self._parameters, limit))
+        rate = self.schedule(self.updates - self._rate_from)
+        done = math.isfinite(loss) and math.isfinite(norm)
+        if done:
+            for group in self._optimiser.param_groups:
+                group["lr"] = rate
+            self._optimiser.step()
+            self.updates += 1
+        else:
+            self.skipped += 1
+        return Update(loss, parts, norm, rate, done)
+
+    @property
+    def parameters(self) -> list[torch.nn.Parameter]:
+        """What is learned."""
+        return self._parameters
 
     def restart_schedule(self) -> None:
         """Begin the schedule anew, warm-up and all, with the next update."""
         self._rate_from = self.updates
+
+    # ---------------------------------------------------------------- together
+
+    def shared_state(self) -> list[Tensor]:
+        """Return copies of all that workers must have in common, always as many of them."""
+        shared = [_plain(t) for t in self.model.state_dict().values()]
+        for parameter in self._parameters:
+            state = self._optimiser.state.get(parameter) or {}
+            for name in _MOMENTS:
+                moment = state.get(name)
+                shared.append(torch.zeros_like(parameter) if moment is None else moment.clone())
+            step = float(state.get("step", 0.0))
+            shared.append(torch.tensor([step], device=self.device))
+        return shared
+
+    def take_shared(self, shared: Sequence[Tensor], *, updates: int, seed: int) -> None:
+        """Take up what `shared_state` returned of another worker's trainer.
+
+        Parameters
+        ----------
+        shared, updates
+            The other's.
+        seed
+            From which, and the number of updates, this worker's noise begins.
+        """
+        rest = iter(shared)
+        with torch.no_grad():
+            for tensor in self.model.state_dict().values():
+                tensor.copy_(next(rest))
+        for parameter in self._parameters:
+            moments = {name: next(rest).clone() for name in _MOMENTS}
+            step = float(next(rest))
+            if step:
+                self._optimiser.state[parameter] = {"step": torch.tensor(step), **moments}
+            else:
+                self._optimiser.state.pop(parameter, None)
+        self.updates = updates
+        self._generator.manual_seed((seed << 32) + updates)
 
     # ------------------------------------------------------------------- state
 
@@ -217,3 +275,8 @@ class Trainer:
         self._generator.set_state(torch.from_numpy(np.array(state["noise"], np.uint8)))
         self.updates, self.skipped = int(state["updates"]), int(state["skipped"])
         self._rate_from = int(state["rate_from"])
+
+
+def _plain(tensor: Tensor) -> Tensor:
+    """Return a copy that every way between workers can bring."""
+    return tensor.detach().clone() if tensor.dtype != torch.bool else tensor.to(torch.uint8)

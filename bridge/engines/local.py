@@ -24,7 +24,7 @@ from bridge.engines.stopping import Stops
 from bridge.errors import HeadraceError, NobodyListening, TransportError
 from bridge.pipeline import Pipeline
 from bridge.staging.client import Fetched
-from bridge.staging.spread import ClientLike
+from bridge.staging.client_like import ClientLike
 
 __all__ = ["LocalEngine"]
 
@@ -172,6 +172,25 @@ class LocalEngine:
     def operator(self, name: str) -> Any:
         """Return the instance of a frame or global operator; for the engine's own thread."""
         return self._runner.operator(name)
+
+    def tell(self, event: Event) -> None:
+        """Put an event into the log; for the engine's own thread, as are the methods below."""
+        self._publisher.tell(event)
+
+    def has_read_all(self) -> bool:
+        """Return whether all streams that there are have finished, and were read to the end."""
+        return not self._course.known and all(
+            topic.finished and topic.name.removeprefix(FRAMES) in self._course.finished
+            for topic in self._client.topics(FRAMES, schemas=False)
+        )
+
+    def end(self) -> None:
+        """Save, and end a run by hand; operators are not told that it is the end."""
+        try:
+            self._end(finish=False)
+        finally:
+            if self._saver is not None:
+                self._saver.close()
 
     def begin(self) -> None:
         """Take up the checkpoint and replay what follows it; `run` does it by itself."""

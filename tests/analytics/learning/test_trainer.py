@@ -89,7 +89,7 @@ def test_an_update_that_is_not_finite_is_skipped_and_counted():
 def test_gradients_are_clipped_and_gradients_of_others_taken():
     seen = []
 
-    def reduce(parameters, loss):
+    def reduce(parameters, loss, weight):
         seen.append(len(parameters))
         for parameter in parameters:
             parameter.grad.mul_(1e6)

@@ -1,0 +1,125 @@
+"""One worker of a team: ``python -m bridge.runs.worker OUTPUT RANK NODE NICE``."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import sys
+import threading
+import time
+from pathlib import Path
+
+import msgspec
+
+from bridge.engines.local import LocalEngine
+from bridge.engines.observing import Observing
+from bridge.errors import ConfigError
+from bridge.runs.child import run_child
+from bridge.runs.directory import write_json
+from bridge.runs.keyfiles import client_keys
+from bridge.runs.team import Learner, TeamPlan, wanted_by
+from bridge.runs.training import TrainingReport, figures_of
+from bridge.staging.spread import connect
+
+__all__ = ["main"]
+
+log = logging.getLogger(__name__)
+
+_IDLE = 0.05  # seconds to wait for frames where there is nothing else to do
+_ASK = 0.25  # seconds between two questions whether everything was read
+
+
+class _Asked:
+    """Whether all of this worker's streams were read to the end; asked now and then."""
+
+    def __init__(self, engine: LocalEngine) -> None:
+        self._engine = engine
+        self._next = 0.0
+        self._last = False
+
+    def __call__(self, *, came: bool) -> bool:
+        if came:
+            self._last = False
+        elif time.monotonic() >= self._next:
+            self._next = time.monotonic() + _ASK
+            self._last = self._engine.has_read_all()
+        return self._last
+
+
+def _find_learner(engine: LocalEngine) -> Learner:
+    for name, operator in reversed(engine.pipeline.operators):
+        if operator.scope == "global" and hasattr(operator, "join"):
+            learner: Learner = engine.operator(name)
+            return learner
+    raise ConfigError(
+        f"No operator of the training {engine.pipeline.name!r} can learn together with others; "
+        "end its pipeline with one that can, such as train, or leave out --workers."
+    )
+
+
+def _run(output: Path, arguments: list[str], stop: threading.Event) -> None:
+    rank, node, nice = (int(text) for text in arguments)
+    plan = msgspec.json.decode((output / f"team-{node}.json").read_bytes(), type=TeamPlan)
+    os.nice(nice)
+    training, table = plan.training, plan.training.table
+    with (
+        contextlib.chdir(training.base),
+        connect(plan.stager, name=f"worker {rank}", keys=client_keys(plan.keys)) as client,
+    ):
+        engine = LocalEngine(
+            training.pipeline(),
+            Observing(
+                client,
+                behind=table.behind if table.observe else 0,
+                wanted=wanted_by(rank, plan.size),
+            ),
+            checkpoint=output / f"{training.name}-{rank}.checkpoint",
+            options=training.options,
+        )
+        engine.begin()
+        report = _learn(engine, plan, rank, stop)
+    log.info("Worker %d has ended: %s.", rank, report)
+    if rank == 0:
+        write_json(output / "team-report.json", msgspec.to_builtins(report))
+
+
+def _learn(engine: LocalEngine, plan: TeamPlan, rank: int, stop: threading.Event) -> TrainingReport:
+    began = time.monotonic()
+    learning = _find_learner(engine).join(
+        rank=rank,
+        size=plan.size,
+        groups=plan.groups,
+        host=plan.host,
+        port=plan.port,
+        timeout=plan.timeout,
+    )
+    log.info("Worker %d of %d has met the others.", rank, plan.size)
+    has_read_all, busy = _Asked(engine), False
+    while True:
+        came = engine.step(0.0 if busy else _IDLE)
+        ended = plan.until == "finished" and has_read_all(came=came > 0)
+        turn = learning.turn(ended=ended, stopped=stop.is_set())
+        for event in turn.events:
+            engine.tell(event)
+        if turn.over:
+            break
+        busy = bool(came or turn.updates)
+    engine.end()
+    statistics = engine.statistics()
+    return TrainingReport(
+        name=plan.training.name,
+        frames=statistics.frames,
+        missed=sum(s.missed for s in statistics.simulations.values()),
+        seconds=time.monotonic() - began,
+        figures=figures_of(engine),
+    )
+
+
+def main() -> int:
+    """Run; returns the exit code."""
+    return run_child(_run)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
