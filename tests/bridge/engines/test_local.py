@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +82,11 @@ def test_simulations_that_come_later_are_picked_up_and_finished_ones_let_go(
         # Each begins when the one before has ended altogether.
         with ScriptedSource(name, [streams[name], END], address=stager.address):
             pass
-    thread.join(30)
+        deadline = time.monotonic() + 60.0
+        while not any(e.simulation == name for e in read_events(reader, "ended")):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+    thread.join(60)
     assert not thread.is_alive()
     assert check_results(reader, streams) == 270
     assert [e.simulation for e in read_events(reader, "ended")] == list(NAMES)
