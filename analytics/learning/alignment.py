@@ -11,13 +11,12 @@ import numpy.typing as npt
 
 from analytics.learning.model import AlignedBy
 from analytics.reduction.matching import assign
-from bridge.errors import ConfigError, CorruptData, MissingExtra, SchemaError
+from bridge.errors import ConfigError, CorruptData, SchemaError
+from bridge.extras import needs
 
-try:
+with needs("learning", "models that learn on the stream"):
     import torch
     from torch import Tensor
-except ModuleNotFoundError as error:
-    raise MissingExtra("torch", "learning", "models that learn on the stream") from error
 
 __all__ = ["Alignment", "align"]
 

@@ -8,13 +8,12 @@ from functools import partial
 from typing import Any, ClassVar, Literal, cast
 
 from bridge.config import build, find_entry_point
-from bridge.errors import ConfigError, MissingExtra
+from bridge.errors import ConfigError
+from bridge.extras import needs
 
-try:
+with needs("learning", "models that learn on the stream"):
     import torch
     from torch import Tensor, nn
-except ModuleNotFoundError as error:
-    raise MissingExtra("torch", "learning", "models that learn on the stream") from error
 
 __all__ = ["MODELS", "AlignedBy", "StreamModel", "make_model"]
 

@@ -10,7 +10,8 @@ from torch import nn
 
 from analytics.learning.model import MODELS
 from bridge.config import build, find_entry_point
-from bridge.errors import ConfigError, MissingExtra
+from bridge.errors import ConfigError
+from bridge.extras import needs
 
 __all__ = ["load_weights", "make_module"]
 
@@ -42,11 +43,9 @@ def load_weights(module: nn.Module, path: Path) -> None:
     MissingExtra
         If the package safetensors is not installed.
     """
-    try:
+    with needs("learning", "files of weights"):
         from safetensors import SafetensorError
         from safetensors.torch import load_file
-    except ModuleNotFoundError as error:
-        raise MissingExtra("safetensors", "learning", "files of weights") from error
     try:
         module.load_state_dict(load_file(path))
     except (OSError, RuntimeError, ValueError, SafetensorError) as error:
