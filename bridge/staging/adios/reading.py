@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-
 from bridge.commands import Acknowledgement
 from bridge.errors import ConnectionLost, FrameOrderError, NobodyListening, StreamFull
 from bridge.staging.adios.beat import Beat
 from bridge.staging.adios.child import Said
+from bridge.staging.keys import load_keys
 from bridge.staging.messages import StreamOptions
 from bridge.staging.producer import Producer
-from bridge.staging.spread import load_keys
 from bridge.transports.adios import Engine, Head, Reader, Source, read_mapping
 
 __all__ = ["ReadTask", "work"]
