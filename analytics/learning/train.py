@@ -28,7 +28,7 @@ from bridge.frames import FrameBatch
 from bridge.pipeline import Context, GlobalOperator
 
 if TYPE_CHECKING:
-    from analytics.learning.distributed.member import Member
+    from analytics.learning.distributed.member import Gathered, Member
 
 __all__ = ["Train"]
 
@@ -181,12 +181,13 @@ class Train(GlobalOperator):
             learning_rate, schedule or {}, "The parameter 'schedule' of train"
         )
         self.held_out = held_out
+        self.held_out_frames = check_count(held_out_frames, "held_out_frames")
         self.judge = Judge(Path(registry).absolute(), model, gate=gate or {})
         self.intake = Intake(
             make_buffer(buffer or {}, seed=seed, where="The parameter 'buffer' of train"),
             HoldOut(held_out, block=held_out_block, lag=self.lag, seed=seed),
             lag=self.lag,
-            held=check_count(held_out_frames, "held_out_frames"),
+            held=self.held_out_frames,
             recent=self.judge.window,
         )
         self.drift = DriftWatch(drift or {}, seed=seed) if watch_drift else None
@@ -341,8 +342,23 @@ class Train(GlobalOperator):
             return
         self.note(trainer.update(), context)
 
-    def note(self, update: Update, context: Context, *, judges: bool = True) -> None:
-        """Take note of an update, and judge a candidate if it is time, if this one `judges`."""
+    def judges_after(self, update: Update) -> bool:
+        """Return whether it is time for a candidate, after an update."""
+        assert self.trainer is not None
+        return update.done and not self.trainer.updates % self.candidate_every
+
+    def note(
+        self,
+        update: Update,
+        context: Context,
+        *,
+        judges: bool = True,
+        gathered: Gathered | None = None,
+    ) -> None:
+        """Take note of an update, and judge a candidate if it is time, if this one `judges`.
+
+        By what was `gathered` from several workers, where there are.
+        """
         trainer = self.trainer
         assert trainer is not None
         self._made += 1
@@ -351,8 +367,8 @@ class Train(GlobalOperator):
                 self._tell_skipped(trainer, update, context)
             return
         self._loss = update.loss
-        if judges and not trainer.updates % self.candidate_every:
-            self._consider(trainer, context)
+        if judges and self.judges_after(update):
+            self._consider(trainer, context, gathered)
 
     def _tell_skipped(self, trainer: Trainer, update: Update, context: Context) -> None:
         n = trainer.skipped
@@ -370,19 +386,27 @@ class Train(GlobalOperator):
 
     # ----------------------------------------------------------------- judging
 
-    def _consider(self, trainer: Trainer, context: Context) -> None:
+    def _consider(
+        self, trainer: Trainer, context: Context, gathered: Gathered | None = None
+    ) -> None:
         self._judged_at = trainer.updates
-        recent = self.intake.recent.content()
-        held = self.intake.held.content() if self.held_out else recent
+        intake, frames = self.intake, self.frames
+        recent, trained_on = intake.recent.content(), intake.trained_on
+        held = intake.held.content()
+        if gathered is not None:
+            held, trained_on, frames = gathered.held, gathered.trained_on, gathered.frames
+        if not self.held_out:
+            held = recent
         if not held:
             return
+        training = trainer.buffer.content(_PREPARE) if len(trainer.buffer) else recent
         self.judge.consider(
             trainer.model,
             held,
-            trainer.buffer.content(_PREPARE) if len(trainer.buffer) else recent,
+            training or held,
             context,
-            trained_on=self.intake.trained_on,
-            frames=self.frames,
+            trained_on=trained_on,
+            frames=frames,
             updates=trainer.updates,
             loss=self._loss,
         )

@@ -14,6 +14,7 @@ from bridge.runs.child import run_child
 from bridge.runs.directory import RunDirectory
 from bridge.runs.keyfiles import client_keys
 from bridge.runs.plan import Plan
+from bridge.runs.team import TeamPlan, run_team
 from bridge.runs.training import TrainingRun
 from bridge.staging.client import StagerClient
 
@@ -30,6 +31,17 @@ def _run(path: Path, arguments: list[str], stop: threading.Event) -> None:
     plan = Plan.read(directory)
     training = plan.training(name, directory)
     os.nice(training.table.nice)
+    if training.table.workers > 1:
+        team = TeamPlan(
+            training=training,
+            stager=plan.address,
+            keys=str(plan.key_folder),
+            size=training.table.workers,
+            groups=training.table.groups,
+        )
+        report = run_team(team, directory.checkpoint.with_name(name), stop=stop.is_set)
+        log.info("The team has ended: %s.", report)
+        return
     drain = min(PATIENCE, 0.5 * parse_duration(plan.configuration.run.drain))
     client = StagerClient(
         plan.address, name=f"trainer {name}", keys=client_keys(plan.key_folder), timeout=30.0

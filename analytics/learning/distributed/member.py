@@ -4,20 +4,45 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
 
 from analytics.learning.distributed.exchange import Exchange
 from analytics.learning.distributed.team import Team
+from bridge.codec import decode_state, encode_state
 from bridge.commands import Event
 from bridge.pipeline import Context
 
 if TYPE_CHECKING:
     from analytics.learning.train import Train
 
-__all__ = ["Member", "Round"]
+__all__ = ["Gathered", "Member", "Round"]
+
+Array = npt.NDArray[Any]
 
 _AXES = 6  # of an input, at most
 _UPDATES = 8  # updates in one round, so that frames are read in between
+
+
+@dataclass(frozen=True, slots=True)
+class Gathered:
+    """What a group knows together.
+
+    Attributes
+    ----------
+    held
+        Samples that were held out.
+    trained_on
+        Simulation to the ranges of offsets that were learned from.
+    frames
+        Number of frames seen.
+    """
+
+    held: tuple[Array, ...]
+    trained_on: dict[str, list[tuple[int, int]]]
+    frames: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +67,10 @@ class Round:
 class Member:
     """One worker of a team, around the operator that takes in its share of the frames.
 
-    Updates are due by the mean number of frames over the group, so that as many samples are used
-    for a frame as one worker alone would use, in fewer and larger batches. A worker without enough
-    samples follows with a weight of 0. Worker 0 judges candidates, by the frames of its share.
+    Candidates are judged by worker 0, by what its group held out. Updates are due by the mean
+    number of frames over the group, so that as many samples are used for a frame as one worker
+    alone would use, in fewer and larger batches. A worker without enough samples follows with a
+    weight of 0.
 
     Parameters
     ----------
@@ -120,7 +146,27 @@ class Member:
         trainer = train.trainer
         assert trainer is not None
         update = trainer.update() if trainer.ready else trainer.follow()
-        train.note(update, self._context, judges=self.team.place.rank == 0)
+        gathered: Gathered | None = None
+        if train.judges_after(update) and self.team.place.group == 0:
+            gathered = self._gather()
+        train.note(update, self._context, judges=self.team.place.rank == 0, gathered=gathered)
+
+    def _gather(self) -> Gathered:
+        """Bring together what the group held out, in the order of the workers, and learned from."""
+        intake = self.train.intake
+        most = self.train.held_out_frames // len(self.team.members)
+        arrays = intake.held.content() if len(intake.held) else ()
+        mine: dict[str, Any] = {str(i): a[-most:] for i, a in enumerate(arrays)}
+        mine["trained_on"] = {k: [list(r) for r in v] for k, v in intake.trained_on.items()}
+        mine["frames"] = self.train.frames
+        parts = [decode_state(data) for data in self.team.gather(encode_state(mine))]
+        trained_on = {k: [(a, b) for a, b in v] for p in parts for k, v in p["trained_on"].items()}
+        given = [part for part in parts if "0" in part]
+        held = tuple(
+            np.concatenate([part[str(i)] for part in given])
+            for i in range(sum(key.isdecimal() for key in given[0]) if given else 0)
+        )
+        return Gathered(held, trained_on, sum(part["frames"] for part in parts))
 
     def _come_together(self, *, ready: bool) -> None:
         """Begin with one model everywhere: that of the worker which has come furthest."""

@@ -204,6 +204,20 @@ class Team:
         with self._together("group", self.members):
             dist.broadcast(tensor, self.members[0], group=self._group)
 
+    def gather(self, data: bytes) -> list[bytes]:
+        """Return what each worker of the group gives."""
+        mine = self.place.rank
+        sizes = self.total([len(data) if rank == mine else 0 for rank in self.members])
+        found = []
+        for rank, size in zip(self.members, sizes, strict=True):
+            tensor = torch.zeros(int(size), dtype=torch.uint8, device=self.device)
+            if rank == mine and data:
+                tensor.copy_(torch.frombuffer(bytearray(data), dtype=torch.uint8))
+            with self._together("group", self.members):
+                dist.broadcast(tensor, rank, group=self._group)
+            found.append(tensor.cpu().numpy().tobytes())
+        return found
+
     # ---------------------------------------------------------------- between
 
     def send(self, vector: Tensor) -> Any:
