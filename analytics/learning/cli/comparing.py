@@ -70,7 +70,7 @@ def on_frames(
         )
     batches = list(
         services.read(
-            arguments.on, arguments.topic, columns=[arguments.column], last=arguments.last,
+            arguments.on, arguments.topic, columns=arguments.column, last=arguments.last,
             keys=arguments.keys,
         )
     )  # fmt: skip
@@ -99,6 +99,7 @@ def on_frames(
 def _pairs(
     batches: list[FrameBatch], models: tuple[Loaded, Loaded], arguments: argparse.Namespace
 ) -> HeldOut:
+    from analytics.learning.intake import rows_of
     from analytics.learning.pairs import LaggedPairs
     from analytics.learning.registry import HeldOut
 
@@ -109,14 +110,14 @@ def _pairs(
             "they cannot be shown the same frames."
         )
     shape = shapes.pop()
-    given = batches[0][arguments.column].shape[1:]
-    if math.prod(given) != math.prod(shape):
-        raise ConfigError(
-            f"The column {arguments.column!r} has the shape {given} a frame; the models take "
-            f"{shape}."
-        )
     batch = FrameBatch.concatenate(batches)
-    x = batch[arguments.column].reshape(-1, *shape).astype(np.float32, copy=False)
+    x = rows_of(batch, arguments.column)
+    if math.prod(x.shape[1:]) != math.prod(shape):
+        raise ConfigError(
+            f"The columns {', '.join(arguments.column)} give {x.shape[1:]} a frame; the models "
+            f"take {shape}."
+        )
+    x = x.reshape(-1, *shape)
     if not any(model.card.lagged for model in models):
         return HeldOut(x)
     if arguments.lag < 1:

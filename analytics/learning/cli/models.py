@@ -53,7 +53,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     one.add_argument("second", help=_VERSION)
     one.add_argument("--on", default="", metavar="RUN_DIR|ADDRESS", help="where the frames are")
     one.add_argument("--topic", default="", help="frames/NAME or results/PIPELINE/NAME")
-    one.add_argument("--column", default="", help="what the models are shown")
+    one.add_argument(
+        "--column", action="append", default=[], metavar="NAME",
+        help="what the models are shown; several side by side, as in 'input' of train",
+    )  # fmt: skip
     one.add_argument("--last", type=int, default=2000, help="newest frames (%(default)s; 0: all)")
     one.add_argument("--lag", type=int, default=0, help="frames of a pair, for models of pairs")
     one.add_argument("--keys", default="", help="folder of keys, for an ADDRESS with keys")

@@ -119,6 +119,9 @@ def show_card(registry: Registry, card: Card) -> None:
     facts += [("frames of", "")] if card.trained_on else []
     facts += [(f"  {escape(key)}", _ranges(value)) for key, value in card.trained_on.items()]
     facts += [("note", escape(card.note))] if card.note else []
+    # A hash is longer than a narrow terminal is wide; it is not to be cut off.
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
     for what, value in facts:
         table.add_row(what, value)
     Console(soft_wrap=True).print(table)

@@ -293,6 +293,7 @@ def _numbers(result: Comparison, gate: Gate) -> str:
     sign = "better" if result.difference > 0 else "worse"
     return (
         f"It scores {result.candidate:.4g} on {result.frames} held-out frames, what is served "
-        f"{result.served:.4g}: {100 * abs(result.share):.3g} % {sign}, by {result.low:.3g} at "
-        f"least with {100 * gate.confidence:.3g} % confidence"
+        f"{result.served:.4g}: {100 * abs(result.share):.3g} % {sign} (with "
+        f"{100 * gate.confidence:.3g} % confidence, the difference of {result.difference:.3g} is "
+        f"above {result.low:.3g})"
     )

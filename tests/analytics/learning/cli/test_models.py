@@ -150,6 +150,15 @@ def test_compare_by_the_cards(
     assert "metric score" in capsys.readouterr().out
 
 
+def test_what_is_long_is_not_cut_off(
+    registry: Registry, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    assert main(["models", "show", "tiny"]) == 0
+    shown = "".join(capsys.readouterr().out.split())
+    assert registry.resolve("tiny") in shown
+
+
 def test_compare_on_frames(
     registry: Registry, told: Told, stager: Stager, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -181,7 +190,7 @@ def test_compare_on_frames(
         (
             ["compare", "tiny@1", "tiny@2", "--on", "memory://models", "--topic", "frames/walker",
              "--column", "long"],
-            "has the shape (3,) a frame; the models take (2,)",
+            "The columns long give (3,) a frame; the models take (2,)",
         ),
     ],
 )  # fmt: skip
