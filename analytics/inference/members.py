@@ -68,7 +68,7 @@ class Members:
 
     def __getstate__(self) -> dict[str, Any]:
         # A copy, perhaps in another process, finds the models of its own process.
-        empty = {"_servings": [], "_books": [], "_lists": {}, "_laid": {}}
+        empty: dict[str, Any] = {"_servings": [], "_books": [], "_lists": {}, "_laid": {}}
         return {**self.__dict__, **empty}
 
     @property

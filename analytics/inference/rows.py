@@ -66,7 +66,8 @@ def finite_rows(
     """
     if rows.dtype.kind != "f" or np.isfinite(np.add.reduce(rows, axis=None)):
         return None
-    good = np.logical_and.reduce(np.isfinite(rows.reshape(len(rows), -1)), axis=1)
+    each = np.isfinite(rows.reshape(len(rows), -1))
+    good: npt.NDArray[np.bool_] = np.logical_and.reduce(each, axis=1)
     if good.all():
         return None
     if nonfinite == "error":

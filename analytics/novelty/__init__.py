@@ -1,6 +1,7 @@
 """How new is a frame: local outlier factor and visit counts in a fixed or learned space."""
 
 from analytics.novelty.bins import Bins, bin_keys
+from analytics.novelty.encoded import EncodedSpace, make_space
 from analytics.novelty.lof import OutlierModel
 from analytics.novelty.memory import FrameMemory
 from analytics.novelty.neighbours import neighbour_distances
@@ -11,6 +12,7 @@ from analytics.novelty.visits import VisitCounts
 
 __all__ = [
     "Bins",
+    "EncodedSpace",
     "FrameMemory",
     "LocalOutlier",
     "OutlierModel",
@@ -19,6 +21,7 @@ __all__ = [
     "VisitCounts",
     "VisitMemory",
     "bin_keys",
+    "make_space",
     "neighbour_distances",
     "project",
 ]

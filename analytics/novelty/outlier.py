@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from analytics.novelty.encoded import make_space
 from analytics.novelty.lof import OutlierModel
 from analytics.novelty.memory import FrameMemory, Retention
-from analytics.novelty.space import Space
 from bridge.errors import ConfigError
 from bridge.frames import FrameBatch
 from bridge.pipeline import Context, GlobalOperator
@@ -37,6 +37,9 @@ class LocalOutlier(GlobalOperator):
     features
         Column that `input` is learned from (see `analytics.novelty.space.Space`); empty for a
         fixed space.
+    model, registry
+        Of the network that makes `input` of `features`, as for `analytics.inference.operator.Infer`
+        (see `analytics.novelty.encoded.EncodedSpace`); empty for none.
     neighbours
         Neighbours that define a density.
     memory
@@ -62,7 +65,9 @@ class LocalOutlier(GlobalOperator):
         self,
         *,
         input: str,
-        features: str = "",
+        features: str | Sequence[str] = "",
+        model: str = "",
+        registry: str = "",
         neighbours: int = 20,
         memory: int = 1_000,
         minimum: int = 200,
@@ -83,7 +88,7 @@ class LocalOutlier(GlobalOperator):
         self.update_every = update_every
         self.output = output
         self._memory = FrameMemory(memory, retention=retention, seed=seed)
-        self._space = Space(input, features)
+        self._space = make_space(input, features, model, registry)
         self._model: OutlierModel | None = None
         self._fits = 0
 
@@ -97,7 +102,7 @@ class LocalOutlier(GlobalOperator):
         scores = np.ones(len(batch))
         fits = np.zeros(len(batch), np.int64)
         for piece in self._space.pieces(batch):
-            if self._space.enter(piece, batch, self._memory):
+            if self._space.enter(piece, batch, self._memory, rows):
                 self._model = None
                 self._fit()
             at = piece.start

@@ -13,7 +13,7 @@ from analytics.novelty.memory import FrameMemory
 from bridge.errors import ConfigError, PipelineError, SchemaError
 from bridge.frames import FrameBatch
 
-__all__ = ["Piece", "Readiness", "Space", "project"]
+__all__ = ["Piece", "Readiness", "Space", "cut", "project", "version_column"]
 
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float64]
@@ -38,7 +38,18 @@ def project(features: Array, model: Array) -> Floats:
     return out
 
 
-def _cut(versions: Array) -> Iterator[Piece]:
+def version_column(batch: FrameBatch, name: str) -> str:
+    """Return the column that says which model made a column: its own, or that of its stem.
+
+    ``latent_version`` is that of ``latent``, and of ``latent_error`` where there is no
+    ``latent_error_version``.
+    """
+    own, stem = f"{name}_version", f"{name.rpartition('_')[0]}_version"
+    return stem if own not in batch and stem in batch else own
+
+
+def cut(versions: Array) -> Iterator[Piece]:
+    """Cut rows where the version changes."""
     start, values = 0, versions.tolist()
     for at in range(1, len(values) + 1):
         if at == len(values) or values[at] != values[start]:
@@ -120,15 +131,21 @@ class Space:
                 raise PipelineError(
                     f"The column {self.input!r} comes from a model that changes while it learns "
                     f"(there is a column {column!r}); name the column that it is computed from as "
-                    "'features', and set 'publish_model = true' where it is learned."
+                    "'features', and set 'publish_model = true' where it is learned, or name the "
+                    "'model' and 'registry' of a network."
                 )
             if len(batch):
                 yield Piece(0, len(batch), 1)
             return
-        yield from _cut(batch[column])
+        yield from cut(batch[column])
 
-    def enter(self, piece: Piece, batch: FrameBatch, memory: FrameMemory) -> bool:
-        """Move the memory to a piece's version; tell whether its coordinates are new."""
+    def enter(
+        self, piece: Piece, batch: FrameBatch, memory: FrameMemory, rows: dict[str, Array]
+    ) -> bool:
+        """Move the memory to a piece's version; tell whether its coordinates are new.
+
+        `rows` is what `read` returned for the batch.
+        """
         if piece.version == self.version:
             return False
         self.version = piece.version
@@ -161,7 +178,7 @@ class Space:
 
 
 class Readiness(Space):
-    """No place, only whether a column says something yet, by ``<input>_version`` if there is one.
+    """No place, only whether a column says something yet, by its `version_column` if there is one.
 
     Parameters
     ----------
@@ -174,6 +191,11 @@ class Readiness(Space):
     def __init__(self, input: str, *, score: bool = False) -> None:
         super().__init__(input)
         self.score = score
+
+    def reads(self) -> tuple[str, ...]:
+        """Return the columns that are looked at, where a batch has them."""
+        stem = self.input.rpartition("_")[0]
+        return (*super().reads(), *([f"{stem}_version"] if stem else []))
 
     def read(self, batch: FrameBatch) -> dict[str, Array]:
         """Return ``score``, if it is wanted.
@@ -191,14 +213,14 @@ class Readiness(Space):
                 f"The column {self.input!r} has {flat.shape[1]} numbers for each frame; a score is "
                 "one."
             )
-        versions = batch.columns.get(f"{self.input}_version")
+        versions = batch.columns.get(version_column(batch, self.input))
         known = flat[:, 0]
         return {"score": known if versions is None else np.where(versions > 0, known, -np.inf)}
 
     def pieces(self, batch: FrameBatch) -> Iterator[Piece]:
         """Cut a batch where the version changes."""
-        versions = batch.columns.get(f"{self.input}_version")
+        versions = batch.columns.get(version_column(batch, self.input))
         if versions is not None:
-            yield from _cut(versions)
+            yield from cut(versions)
         elif len(batch):
             yield Piece(0, len(batch), 1)

@@ -35,9 +35,9 @@ class VisitMemory:
         self.space = space
         self.bins = bins
 
-    def enter(self, piece: Piece, batch: FrameBatch) -> None:
-        """Begin with rows of a piece: follow the model if it changed."""
-        moved = self.space.enter(piece, batch, self.memory)
+    def enter(self, piece: Piece, batch: FrameBatch, rows: dict[str, Array]) -> None:
+        """Begin with rows of a piece, as the space read them: follow the model if it changed."""
+        moved = self.space.enter(piece, batch, self.memory, rows)
         if moved and self.bins is not None and self.memory.seen:
             self.bins.rebuild(self.memory["coordinates"])
 

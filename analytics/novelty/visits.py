@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from analytics.novelty.bins import Bins
+from analytics.novelty.encoded import make_space
 from analytics.novelty.memory import FrameMemory, Retention
-from analytics.novelty.space import Space
 from analytics.novelty.visited import VisitMemory
 from bridge.frames import FrameBatch
 from bridge.pipeline import Context, GlobalOperator
@@ -34,6 +34,9 @@ class VisitCounts(GlobalOperator):
     features
         Column that `input` is learned from (see `analytics.novelty.space.Space`); empty for a
         fixed space.
+    model, registry
+        Of the network that makes `input` of `features` (see
+        `analytics.novelty.encoded.EncodedSpace`); empty for none.
     width
         Width of the bins, in the unit of `input`; one number, or one for each dimension.
     relative
@@ -52,7 +55,9 @@ class VisitCounts(GlobalOperator):
         self,
         *,
         input: str,
-        features: str = "",
+        features: str | Sequence[str] = "",
+        model: str = "",
+        registry: str = "",
         width: float | Sequence[float] = 0.5,
         relative: bool = False,
         memory: int = 20_000,
@@ -63,7 +68,7 @@ class VisitCounts(GlobalOperator):
         self.output = output
         self._visited = VisitMemory(
             FrameMemory(memory, retention=retention, seed=seed),
-            Space(input, features),
+            make_space(input, features, model, registry),
             Bins(memory, width, relative=relative),
         )
 
@@ -77,7 +82,7 @@ class VisitCounts(GlobalOperator):
         rows = visited.space.read(batch)
         out = np.zeros(len(batch), np.int64)
         for piece in visited.space.pieces(batch):
-            visited.enter(piece, batch)
+            visited.enter(piece, batch, rows)
             counts = visited.add({k: v[piece.start : piece.stop] for k, v in rows.items()})
             if counts:
                 out[piece.start : piece.stop] = counts

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from analytics.novelty import Bins, FrameMemory, Readiness, Space, VisitMemory
+from analytics.novelty import Bins, FrameMemory, Readiness, VisitMemory, make_space
 from analytics.novelty.memory import Retention, load_generator, save_generator
 from analytics.policies.choice import Chooser, Novel, Rare, Sparse, Uniform
 from bridge.codec import encode_state
@@ -46,13 +46,19 @@ class RestartRare(GlobalOperator):
     Parameters
     ----------
     input
-        Column with the coordinates (``rare``, ``sparse``), or with the score (``novel``). Nobody
-        is restarted while ``<input>_version``, if there is such a column, is 0.
+        Column with the coordinates (``rare``, ``sparse``), or with the score (``novel``), such as
+        ``novelty``, a network's ``latent_error`` or a committee's ``committee_disagreement``.
+        Nobody is restarted while the version of its model is 0 (``<input>_version``, or that of its
+        stem, ``latent_version``), if there is such a column.
     mode
         See above.
     features
         Column that `input` is learned from (see `analytics.novelty.space.Space`): then
         the memory is projected anew whenever the model changes. Empty for a fixed space.
+    model, registry
+        Of the network that makes `input` of `features` (see
+        `analytics.novelty.encoded.EncodedSpace`): then the memory is encoded anew by each version,
+        and so are errors of reconstruction in the mode ``novel``. Empty for none.
     width, relative
         Of the bins, as for `analytics.novelty.VisitCounts`.
     power
@@ -96,7 +102,9 @@ class RestartRare(GlobalOperator):
         *,
         input: str,
         mode: Mode = "rare",
-        features: str = "",
+        features: str | Sequence[str] = "",
+        model: str = "",
+        registry: str = "",
         width: float | Sequence[float] = 0.5,
         relative: bool = False,
         power: float = 2.0,
@@ -137,7 +145,12 @@ class RestartRare(GlobalOperator):
         self.interval, self.patience, self.min_frames = interval, patience, max(1, min_frames)
         self.keep, self.velocities = keep, velocities
         self.expires = parse_duration(expires)
-        space, bins = Space(input, features), Bins(memory, width, relative=relative)
+        bins = Bins(memory, width, relative=relative)
+        space = (
+            Readiness(input)
+            if mode == "random"
+            else make_space(input, features, model, registry, score=mode == "novel")
+        )
         self._chooser: Chooser
         match mode:
             case "rare":
@@ -145,9 +158,9 @@ class RestartRare(GlobalOperator):
             case "sparse":
                 self._chooser = Sparse(power, neighbours, update_every)
             case "novel":
-                self._chooser, space = Novel(top), Readiness(input, score=True)
+                self._chooser = Novel(top)
             case "random":
-                self._chooser, space = Uniform(), Readiness(input)
+                self._chooser = Uniform()
             case _:
                 raise ConfigError(
                     f"The mode {mode!r} is unknown; use 'rare', 'sparse', 'novel' or 'random'."
@@ -178,7 +191,7 @@ class RestartRare(GlobalOperator):
         rows, good = self._rows(batch)
         epochs = batch.epochs.tolist()
         for piece in visited.space.pieces(batch):
-            visited.enter(piece, batch)
+            visited.enter(piece, batch, rows)
             begun = piece.start
             for row in range(piece.start, piece.stop):
                 if not self._is_due(walker, epochs[row]) or not piece.version:

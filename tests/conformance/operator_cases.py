@@ -192,4 +192,28 @@ INFERENCE: list[Case] = [
     if find_spec("torch")
 ]
 
-ALL = [*FEATURES, *STATISTICS, *REDUCTION, *NOVELTY, *POLICIES, *INFERENCE]
+
+def encoded(make: Any, **parameters: Any) -> Operator:
+    """Return an operator whose memory a network encodes."""
+    network = {"features": "features", "model": "tiny", "registry": registry()}
+    operator: Operator = make(**{"input": "latent", **network, **parameters})
+    return operator
+
+
+ENCODED: list[Case] = []
+if find_spec("torch"):
+    from tests.analytics.novelty.encoded import encoded_stream
+
+    answered = encoded_stream(registry())
+    ENCODED = [
+        Case("encoded local_outlier", partial(encoded, LocalOutlier, memory=60, **FEW), answered),
+        Case("encoded visits", partial(encoded, VisitCounts, memory=60), answered),
+        Case("restart rare encoded", partial(encoded, RestartRare, **OFTEN), answered),
+        Case(
+            "restart by errors",
+            partial(encoded, RestartRare, input="latent_error", mode="novel", **OFTEN),
+            answered,
+        ),
+    ]
+
+ALL = [*FEATURES, *STATISTICS, *REDUCTION, *NOVELTY, *POLICIES, *INFERENCE, *ENCODED]
