@@ -147,9 +147,10 @@ def predecessors(entries: Sequence[Served]) -> list[Served]:
     """
     stack: list[Served] = []
     for entry in entries:
-        versions = [one.version for one in stack]
-        if entry.kind == "rollback" and entry.version in versions:
-            del stack[versions.index(entry.version) :]
+        if entry.kind == "rollback":
+            places = [i for i, one in enumerate(stack) if one.version == entry.version]
+            # The newest of them: the same version may have been promoted several times.
+            del stack[places[-1] if places else len(stack) :]
         stack.append(entry)
     return stack[:-1]
 
