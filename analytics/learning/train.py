@@ -16,7 +16,7 @@ from analytics.learning.buffers import make_buffer
 from analytics.learning.held_out import HoldOut
 from analytics.learning.intake import Intake, check_lag, check_target, part_of, rows_of
 from analytics.learning.judge import Judge
-from analytics.learning.model import make_model
+from analytics.learning.model import StreamModel, make_model
 from analytics.learning.schedule import Schedule, check_choice
 from analytics.learning.tensors import choose_device
 from analytics.learning.trainer import Trainer, Update
@@ -95,6 +95,10 @@ class Train(GlobalOperator):
         Samples held out that are kept to judge by, the newest.
     candidate_every
         Updates between two candidates.
+    keep
+        Part of its weights that a model keeps after each candidate; the rest is drawn anew (shrink
+        and perturb: Ash and Adams, 2020, arXiv 1910.08475). What is learned from the first few
+        frames can hold a network where it is for good: less than 1 lets it find what it has missed.
     watch_every
         Frames between two looks at the model in service, and for drift.
     gate
@@ -142,6 +146,7 @@ class Train(GlobalOperator):
         held_out_block: int = 0,
         held_out_frames: int = 2048,
         candidate_every: int = 500,
+        keep: float = 1.0,
         watch_every: int = 500,
         gate: Mapping[str, Any] | None = None,
         watch_drift: bool = True,
@@ -171,6 +176,9 @@ class Train(GlobalOperator):
                 f"The parameter 'updates_per_frame' is {updates_per_frame}; it must be greater "
                 "than 0."
             )
+        if not 0.0 <= keep <= 1.0:
+            raise ConfigError(f"The parameter 'keep' is {keep}; it must be from 0 to 1.")
+        self.keep = keep
         self.updates_per_frame = updates_per_frame
         self.device = device
         check_choice(device.partition(":")[0], ("auto", "cpu", "cuda"), "The parameter 'device'")
@@ -302,10 +310,7 @@ class Train(GlobalOperator):
             torch.set_num_threads(self.threads)
         self._made, self._began = 0, time.monotonic()
         device = choose_device(self.device)
-        # The weights at the beginning come from torch's own generator, which is put back.
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.seed)
-            model = make_model(self.kind, shape, self.hyper)
+        model = self._fresh(shape, self.seed)
         check_lag(self.lag, model.lagged, self.kind)
         check_target(self.target, model.supervised, self.kind)
         return Trainer(
@@ -319,6 +324,13 @@ class Train(GlobalOperator):
             seed=self.seed,
             device=device,
         )
+
+    def _fresh(self, shape: tuple[int, ...], seed: int) -> StreamModel:
+        """Return a model that has not learned."""
+        # Its weights come from torch's own generator, which is put back.
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return make_model(self.kind, shape, self.hyper)
 
     def prepare(self) -> None:
         """Set the scaling of inputs from what has come, once, if that suffices."""
@@ -367,8 +379,14 @@ class Train(GlobalOperator):
                 self._tell_skipped(trainer, update, context)
             return
         self._loss = update.loss
-        if judges and self.judges_after(update):
+        if not self.judges_after(update):
+            return
+        if judges:
             self._consider(trainer, context, gathered)
+        if self.keep < 1.0:
+            # All workers draw the same.
+            fresh = self._fresh(trainer.model.input_shape, self.seed + trainer.updates)
+            trainer.refresh(fresh, self.keep)
 
     def _tell_skipped(self, trainer: Trainer, update: Update, context: Context) -> None:
         n = trainer.skipped

@@ -200,6 +200,12 @@ class Trainer:
         """What is learned."""
         return self._parameters
 
+    def refresh(self, fresh: StreamModel, keep: float) -> None:
+        """Mix the weights with those of a model that has not learned: `keep` of the old ones."""
+        with torch.no_grad():
+            for mine, new in zip(self.model.parameters(), fresh.parameters(), strict=True):
+                mine.mul_(keep).add_(new.to(mine), alpha=1.0 - keep)
+
     def restart_schedule(self) -> None:
         """Begin the schedule anew, warm-up and all, with the next update."""
         self._rate_from = self.updates

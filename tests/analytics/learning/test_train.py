@@ -186,3 +186,17 @@ def test_wrong_parameters_and_frames_are_refused(tmp_path):
         run_operator(make(tmp_path, input="y"), stream(40))
     with pytest.raises(SchemaError, match="must send the same"):
         run_operator(make(tmp_path), [*stream(40), *stream(40, k=5, first=100)])
+
+
+def test_part_of_the_weights_is_drawn_anew(tmp_path):
+    ended = []
+    for part in (1.0, 0.5, 0.5):
+        train = make(tmp_path / str(len(ended)), keep=part, candidate_every=10)
+        context = Context("training", "train", "a")
+        for batch in stream(n=240):
+            train.process(batch, context)
+        ended.append(np.concatenate([p.detach().ravel() for p in train.trainer.parameters]))
+    assert not np.allclose(ended[0], ended[1])
+    assert np.array_equal(ended[1], ended[2])
+    with pytest.raises(ConfigError, match="'keep' is 2"):
+        make(tmp_path, keep=2)
