@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
@@ -11,13 +12,17 @@ import torch
 from torch import Tensor
 
 from analytics.learning.alignment import Alignment
-from analytics.learning.model import StreamModel, make_model
+from analytics.learning.model import MODELS, StreamModel, make_model
 from analytics.learning.registry import contents
 from analytics.learning.registry.cards import Card
 from analytics.learning.registry.loaded import Loaded
+from bridge.config import find_entry_point
 from bridge.errors import ConfigError, CorruptData
 
 __all__ = ["describe", "rebuild"]
+
+# Their functions open files and start programs, and none of them makes a model.
+_NO_MODELS = sys.stdlib_module_names | {"numpy", "safetensors", "torch"}
 
 
 def describe(
@@ -78,6 +83,7 @@ def rebuild(card: Card, data: bytes, path: Path, hyper: dict[str, Any]) -> Loade
     ConfigError
         If this environment lacks the kind of model.
     """
+    _refuse_foreign_code(card)
     tensors, aligning = contents.split(contents.unpack(data, card, path))
     # Weights that are thrown away at once shall not use up anybody's random numbers.
     with torch.random.fork_rng(devices=[]):
@@ -93,6 +99,21 @@ def rebuild(card: Card, data: bytes, path: Path, hyper: dict[str, Any]) -> Loade
         raise _does_not_fit(card, error) from error
     alignment = Alignment.from_tensors(aligning) if aligning else None
     return Loaded(model.eval(), alignment, card)
+
+
+def _refuse_foreign_code(card: Card) -> None:
+    """Refuse what a card wants called if it can be no model: the folder may be anybody's."""
+    for name in (card.kind, card.hyper.get("factory")):
+        if not isinstance(name, str) or ":" not in name:
+            continue
+        if name.partition(":")[0].partition(".")[0] not in _NO_MODELS:
+            continue
+        made = find_entry_point(MODELS, name, _named(card))
+        if not (isinstance(made, type) and issubclass(made, torch.nn.Module)):
+            raise ConfigError(
+                f"{_named(card)} wants {name!r} to be called, which makes no model; it is not "
+                "loaded. Find out who wrote into this registry."
+            )
 
 
 def _does_not_fit(card: Card, error: Exception) -> CorruptData:

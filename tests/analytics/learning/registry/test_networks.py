@@ -13,6 +13,7 @@ from torch import nn
 from analytics.learning.alignment import align
 from analytics.learning.model import StreamModel, make_model
 from analytics.learning.registry import Gate, HeldOut, Lifecycle, Registry
+from bridge.errors import ConfigError
 
 MODELS: dict[str, tuple[tuple[int, ...], dict[str, Any]]] = {
     "cvae": ((12, 12), {}),
@@ -60,6 +61,18 @@ def test_a_program_needs_its_file_no_longer(tmp_path: Path) -> None:
     x = torch.rand(5, 4)
     with torch.no_grad():
         assert torch.equal(registry.load(card.version).model.encode(x), net(x))
+
+
+@pytest.mark.parametrize("factory", ["subprocess:run", "os:system", "torch:load", "shutil:rmtree"])
+def test_a_card_cannot_have_anything_called(factory: str, tmp_path: Path) -> None:
+    model = make_model("module", (4,), {"factory": "torch.nn:Identity", "loss": ""})
+    registry = Registry(tmp_path)
+    sound = registry.add("mine", model)
+    assert registry.load(sound.version).model.latent == 4
+    model.hyper["factory"] = factory
+    card = registry.add("mine", model)
+    with pytest.raises(ConfigError, match="makes no model; it is not loaded"):
+        registry.load(card.version)
 
 
 def slow_process(n: int, seed: int) -> np.ndarray[Any, Any]:
