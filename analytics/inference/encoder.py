@@ -44,11 +44,11 @@ def find_device(wanted: str) -> torch.device:
     return torch.device("cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu")
 
 
-def _light(alignment: Alignment | None) -> Alignment | None:
-    """Return an alignment that need not be converted at each call."""
+def _laying(alignment: Alignment | None) -> tuple[Tensor, Tensor] | None:
+    """Return an alignment as shift and matrix, float32: one product, for what is done so often."""
     if alignment is None:
         return None
-    return Alignment(alignment.rotation.float(), alignment.scale, alignment.shift.float())
+    return alignment.shift.float(), (alignment.scale * alignment.rotation).float()
 
 
 class _Answers(nn.Module):
@@ -103,11 +103,13 @@ class Encoder:
         self.way = way
         self.fallbacks: list[str] = []
         self.device = find_device(way.device)
+        self._is_cpu = self.device.type == "cpu"
         model: StreamModel = loaded.model.to(self.device).eval()
         model.requires_grad_(False)
         self.model = model
         self.card = loaded.card
-        self.alignment = _light(loaded.alignment)
+        self.alignment = loaded.alignment
+        self._laying = _laying(loaded.alignment)
         self.latent = int(model.latent)
         self.input_shape = model.input_shape
         self.errors = errors
@@ -120,7 +122,7 @@ class Encoder:
                     f"Errors of reconstruction are wanted of version {version[:12]}, whose kind "
                     f"{getattr(model, 'kind', '?')!r} has no decoder; set errors = false."
                 )
-        self._program: Program = _Answers(model, errors)
+        self._program: Program = self._eager
         self._dtype = self._choose_precision()
         if way.compile != "off":
             self._compile()
@@ -154,10 +156,15 @@ class Encoder:
                 f"{list(self.input_shape)}); it was given {rows.size // n} (shape "
                 f"{list(rows.shape[1:])})."
             )
-        rows = rows.reshape(n, *self.input_shape)
+        if rows.shape[1:] != self.input_shape:
+            rows = rows.reshape(n, *self.input_shape)
+        step = self.way.batch_size
+        if 0 < n <= step:
+            with torch.inference_mode():
+                answers = self._run(rows)
+            return answers[0], answers[1] if self.errors else None
         coordinates = np.empty((n, self.latent), np.float32)
         errors = np.empty(n, np.float32) if self.errors else None
-        step = self.way.batch_size
         with torch.inference_mode():
             for start in range(0, n, step):
                 part = rows[start : start + step]
@@ -173,16 +180,33 @@ class Encoder:
     def _run(self, part: Array) -> list[Floats]:
         n = len(part)
         buffer, tensor = self._buffer()
-        with np.errstate(over="ignore"):
-            np.copyto(buffer[:n], part, casting="unsafe")
+        if part.dtype == np.float32:
+            buffer[:n] = part
+        else:
+            with np.errstate(over="ignore"):
+                np.copyto(buffer[:n], part, casting="unsafe")
         filled = self._fill(n)
         if filled > n:
             buffer[n:filled] = buffer[n - 1]
-        answers = self._answer(tensor[:filled].to(self.device))
-        z = answers[0].float().cpu()
-        if self.alignment is not None:
-            z = self.alignment.apply(z)
-        return [out[:n].numpy() for out in (z, *(a.float().cpu() for a in answers[1:]))]
+        x = tensor[:filled]
+        answers = self._answer(x if self._is_cpu else x.to(self.device))
+        if not self._is_cpu or self._dtype is not None:
+            answers = tuple(answer.float().cpu() for answer in answers)
+        if self._laying is not None:
+            answers = (torch.addmm(self._laying[0], answers[0], self._laying[1]), *answers[1:])
+        # A model that hands on what it was given must not hand out the buffer.
+        own = tensor.untyped_storage().data_ptr()
+        return [
+            (a.clone() if a.untyped_storage().data_ptr() == own else a)[:n].numpy() for a in answers
+        ]
+
+    def _eager(self, x: Tensor) -> tuple[Tensor, ...]:
+        z = self.model.encode(x)
+        if not self.errors:
+            return (z,)
+        errors = self.model.errors(x)
+        assert errors is not None
+        return z, errors
 
     def _fill(self, n: int) -> int:
         """Return how many rows to compute, so that shapes stay few where each costs a compiler."""

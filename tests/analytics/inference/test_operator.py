@@ -15,7 +15,7 @@ from bridge.errors import ConfigError, PipelineError, SchemaError
 from bridge.frames import FrameBatch
 from bridge.pipeline import Context, Pipeline
 from bridge.testing.operators import random_stream
-from tests.analytics.inference.tiny import Undecoded, publish, tiny_model
+from tests.analytics.inference.tiny import TinyModel, Undecoded, publish, tiny_model
 
 torch.set_num_threads(1)
 
@@ -230,6 +230,24 @@ def test_what_is_not_finite(tmp_path: Path) -> None:
     assert np.isnan(out["latent_error"][[3, 7]]).all()
     assert out["latent"][rows].tobytes() == good["latent"][rows].tobytes()
     assert operator.statistics.nonfinite == 2
+
+
+class Through(TinyModel):
+    """Hands on the first numbers."""
+
+    kind = "tests.analytics.inference.test_operator:Through"
+
+    def encode(self, x: torch.Tensor) -> torch.Tensor:
+        return x.flatten(1)[:, :2]
+
+
+def test_answers_are_nobody_elses_memory(tmp_path: Path) -> None:
+    publish(tmp_path, make=Through)
+    operator = make(tmp_path)
+    first, second = frames(20), frames(20, first=20)
+    out = operator.process(first, context())
+    operator.process(second, context())
+    assert out["latent"].tobytes() == first["features"][:, :2].tobytes()
 
 
 def test_copies_share_the_loaded_version_and_no_counts(tmp_path: Path) -> None:
