@@ -22,7 +22,7 @@ from bridge.runs.team import Learner, TeamPlan, wanted_by
 from bridge.runs.training import TrainingReport, figures_of
 from bridge.staging.spread import connect
 
-__all__ = ["main"]
+__all__ = ["main", "work"]
 
 log = logging.getLogger(__name__)
 
@@ -62,6 +62,32 @@ def _run(output: Path, arguments: list[str], stop: threading.Event) -> None:
     rank, node, nice = (int(text) for text in arguments)
     plan = msgspec.json.decode((output / f"team-{node}.json").read_bytes(), type=TeamPlan)
     os.nice(nice)
+    report = work(plan, rank, output, stop)
+    if rank == 0:
+        write_json(output / "team-report.json", msgspec.to_builtins(report))
+
+
+def work(
+    plan: TeamPlan, rank: int, output: Path, stop: threading.Event | None = None
+) -> TrainingReport:
+    """Be one worker of a team, to its end.
+
+    Parameters
+    ----------
+    plan
+        Of the team; where worker 0 is met must be known.
+    rank
+        Number of this worker, from 0.
+    output
+        Folder of the checkpoints.
+    stop
+        Ends the whole team when set.
+
+    Raises
+    ------
+    HeadraceError
+        What the engine and the operators raise; `EngineError` if another worker does not come.
+    """
     training, table = plan.training, plan.training.table
     with (
         contextlib.chdir(training.base),
@@ -78,10 +104,9 @@ def _run(output: Path, arguments: list[str], stop: threading.Event) -> None:
             options=training.options,
         )
         engine.begin()
-        report = _learn(engine, plan, rank, stop)
+        report = _learn(engine, plan, rank, stop or threading.Event())
     log.info("Worker %d has ended: %s.", rank, report)
-    if rank == 0:
-        write_json(output / "team-report.json", msgspec.to_builtins(report))
+    return report
 
 
 def _learn(engine: LocalEngine, plan: TeamPlan, rank: int, stop: threading.Event) -> TrainingReport:
