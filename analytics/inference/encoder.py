@@ -188,17 +188,18 @@ class Encoder:
         filled = self._fill(n)
         if filled > n:
             buffer[n:filled] = buffer[n - 1]
-        x = tensor[:filled]
+        x = tensor if filled == self._most else tensor[:filled]
         answers = self._answer(x if self._is_cpu else x.to(self.device))
         if not self._is_cpu or self._dtype is not None:
             answers = tuple(answer.float().cpu() for answer in answers)
         if self._laying is not None:
             answers = (torch.addmm(self._laying[0], answers[0], self._laying[1]), *answers[1:])
-        # A model that hands on what it was given must not hand out the buffer.
-        own = tensor.untyped_storage().data_ptr()
-        return [
-            (a.clone() if a.untyped_storage().data_ptr() == own else a)[:n].numpy() for a in answers
-        ]
+        elif answers[0].untyped_storage().data_ptr() == tensor.untyped_storage().data_ptr():
+            # A model that hands on what it was given must not hand out the buffer.
+            answers = (answers[0].clone(), *answers[1:])
+        if filled == n:
+            return [answer.numpy() for answer in answers]
+        return [answer[:n].numpy() for answer in answers]
 
     def _eager(self, x: Tensor) -> tuple[Tensor, ...]:
         z = self.model.encode(x)

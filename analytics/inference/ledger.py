@@ -10,6 +10,7 @@ process; after a power failure, the last frames may be answered by a newer versi
 from __future__ import annotations
 
 import fcntl
+import mmap
 import os
 import struct
 import zlib
@@ -52,20 +53,23 @@ class _Book:
             if not os.fstat(self._fd).st_size:
                 os.pwrite(self._fd, _HEAD.pack(_MAGIC, 0), 0)
                 os.fsync(self._fd)
+            self._head = mmap.mmap(self._fd, _HEAD.size)
             self._read()
         finally:
             fcntl.flock(self._fd, fcntl.LOCK_UN)
 
     def close(self) -> None:
+        self._head.close()
         os.close(self._fd)
 
     def claim(self, offsets: Numbers, number: int) -> Numbers:
         """Return which number answers each row; those never answered get at least `number`."""
-        if _FRONTIER.unpack(os.pread(self._fd, 8, 8))[0] != self.frontier:
+        if _FRONTIER.unpack_from(self._head, 8)[0] != self.frontier:
             # Somebody else served this simulation in between.
             self._read()
+        first = int(offsets[0])
         out = np.empty(len(offsets), np.int64)
-        old = int(np.searchsorted(offsets, self.frontier)) if offsets[0] < self.frontier else 0
+        old = int(np.searchsorted(offsets, self.frontier)) if first < self.frontier else 0
         if old:
             places = np.searchsorted(self._offsets, offsets[:old], side="right") - 1
             out[:old] = np.asarray(self._numbers, np.int64)[np.maximum(places, 0)]
@@ -75,7 +79,7 @@ class _Book:
             if number > last:
                 self._swap(int(offsets[old]), number)
             self.frontier = int(offsets[-1]) + 1
-            os.pwrite(self._fd, _FRONTIER.pack(self.frontier), 8)
+            _FRONTIER.pack_into(self._head, 8, self.frontier)
             out[old:] = number
         return out
 
