@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import msgspec
+from collections import Counter
 
 from bridge.commands import Capability
 from bridge.errors import (
     ProtocolError,
     SchemaError,
     StaleIncarnation,
-    StorageFull,
 )
 from bridge.schema import StreamSchema
+from bridge.staging.agreement import check_capacity, check_options, describe, is_same_layout, job_of
 from bridge.staging.facts import (
     Committed,
     Created,
@@ -46,18 +46,20 @@ def segment_size(schema: StreamSchema, options: StreamOptions) -> int:
     a rank's share of it. There may so be room for one large frame only, the blocks of all ranks
     counted; there never is for less. More would not help: what costs is the first touch of fresh
     pages and a working set that leaves the cache (100,000 atoms: 4.2 GB/s over 64 MiB in all,
-    1.5 over 512 MiB). Where the stream's options name a size, it is that, or one frame.
+    1.5 over 512 MiB). Where the stream's options name a size, it is that, or one frame. Of
+    several ranks, each can fill one and have the next one leased, where that is enough for a block.
     """
     row = chunk_layout(schema, 1).nbytes
-    if options.segment:
-        return max(options.segment, row)
     base = (1 << 20) if row < (1 << 14) else (4 << 20) if row < (1 << 18) else (16 << 20)
-    size = max(row, min(max(base, 4 * row), _largest(schema, options)))
+    size = max(row, options.segment or min(max(base, 4 * row), _largest(schema, options)))
     if schema.n_ranks == 1:
         return size
     # Room for whole blocks, with their padding: what is left over at the end is wasted.
     block = row // schema.n_ranks + 64 * (4 + len(schema.variables))
-    return max(size, -(-size // block) * block)
+    if not options.segment:
+        size = -(-size // block) * block
+    most = options.capacity // (2 * schema.n_ranks)
+    return min(size, max(block, most // block * block))
 
 
 def _largest(schema: StreamSchema, options: StreamOptions) -> int:
@@ -141,13 +143,13 @@ class FrameLog(TopicLog[Entry]):
         elif request.incarnation:
             if request.incarnation != self.incarnation or (mine and mine.token != request.token):
                 self._refuse_stale(request.incarnation)
-            self._check_options(request)
+            check_options(self.name, request, self.options)
             if mine is None:
                 mine = self._join(request, request.sequence)
         elif mine is not None and mine.token == request.token:
-            self._check_options(request)
+            check_options(self.name, request, self.options)
         elif mine is None and self._waits_for(request.rank, request.token):
-            self._check_options(request)
+            check_options(self.name, request, self.options)
             mine = self._join(request, 0)
         else:
             self._begin(request)
@@ -161,7 +163,7 @@ class FrameLog(TopicLog[Entry]):
     def _waits_for(self, rank: int, token: str) -> bool:
         """Return whether the present life goes on, and waits for this rank of its job."""
         everybody = [*self._ranks.values(), *self._left.values()]
-        if any(_job_of(other.token) != _job_of(token) for other in everybody):
+        if any(job_of(other.token) != job_of(token) for other in everybody):
             return False
         # Quick ranks may have come to their end before slow ones have begun.
         return (
@@ -171,41 +173,15 @@ class FrameLog(TopicLog[Entry]):
             and all(left.finished for left in self._left.values())
         )
 
-    def _check_options(self, request: OpenStream) -> None:
-        unlike = {
-            name: (value, getattr(self.options, name))
-            for name in StreamOptions.__struct_fields__
-            if (value := getattr(request.options, name)) != getattr(self.options, name)
-        }
-        if unlike:
-            mine = ", ".join(f"{name} = {value!r}" for name, (value, _) in unlike.items())
-            theirs = ", ".join(f"{name} = {value!r}" for name, (_, value) in unlike.items())
-            raise SchemaError(
-                f"Rank {request.rank} opens {self.name} with {mine}; the ranks before it opened it "
-                f"with {theirs}. Give all ranks of a simulation the same options."
-            )
-
     def _begin(self, request: OpenStream) -> None:
-        options = request.options
-        if options.capacity < 2 * chunk_layout(request.schema, 1).nbytes:
-            raise StorageFull(
-                f"The capacity of {self.name} is {options.capacity} bytes; it must hold at "
-                f"least two frames of {request.schema.frame_nbytes} bytes."
-            )
-        ranks, segment = request.schema.n_ranks, segment_size(request.schema, options)
-        if ranks > 1 and options.capacity < (ranks + 1) * segment:
-            raise StorageFull(
-                f"The capacity of {self.name} is {options.capacity} bytes. Each of its {ranks} "
-                f"ranks fills a segment of {segment} bytes, and there must be room for one more: "
-                f"give it at least {(ranks + 1) * segment}."
-            )
-        if self.end > self.low and not _same_layout(self.schema, request.schema):
+        check_capacity(self.name, request)
+        if self.end > self.low and not is_same_layout(self.schema, request.schema):
             raise SchemaError(
-                f"{self.name} holds frames with variables {_describe(self.schema)}; the new "
-                f"incarnation declares {_describe(request.schema)}. Use another simulation name, "
+                f"{self.name} holds frames with variables {describe(self.schema)}; the new "
+                f"incarnation declares {describe(request.schema)}. Use another simulation name, "
                 "or read and finish the old stream first."
             )
-        self.schema, self.options = request.schema, options
+        self.schema, self.options = request.schema, request.options
         self.capabilities = request.capabilities
         self.incarnation += 1
         self._ranks.clear()
@@ -223,10 +199,10 @@ class FrameLog(TopicLog[Entry]):
         )
 
     def _join(self, request: OpenStream, sequence: int) -> _Rank:
-        if not _same_layout(self.schema, request.schema):
+        if not is_same_layout(self.schema, request.schema):
             raise SchemaError(
-                f"Rank {request.rank} declares {_describe(request.schema)} for {self.name}; the "
-                f"ranks before it declared {_describe(self.schema)}."
+                f"Rank {request.rank} declares {describe(request.schema)} for {self.name}; the "
+                f"ranks before it declared {describe(self.schema)}."
             )
         mine = self._ranks[request.rank] = _Rank(request.token, sequence)
         self._steps.join(request.rank)
@@ -309,19 +285,23 @@ class FrameLog(TopicLog[Entry]):
         return self.take_segment(wanted, rank, drop=self.may_drop)
 
     def _leaves_room(self, size: int, rank: int) -> bool:
-        """Return whether a rank may have one more segment: those without one come first."""
-        filling = {held.rank for held in self.held.values() if not held.sealed}
-        if self.schema.n_ranks == 1 or rank not in filling or -1 in filling:
+        """Return whether a rank may have one more segment: those with fewer, or as many, do too."""
+        ranks, capacity = self.schema.n_ranks, self.options.capacity
+        filling = Counter(held.rank for held in self.held.values() if not held.sealed)
+        mine = filling[rank]
+        if ranks == 1 or not mine or -1 in filling:
             # Ranks whose bytes are sent share segments, and take none for themselves.
             return True
-        without = sum(r not in filling and r not in self._left for r in range(self.schema.n_ranks))
+        if capacity < 2 * ranks * size:
+            mine = 0  # too little for two each
+        others = sum(filling[r] <= mine for r in range(ranks) if r != rank and r not in self._left)
         floor = self.low if self.may_drop else self.floor()
         taken = sum(
             held.segment.size
             for held in self.held.values()
             if not held.sealed or held.waiting or held.stop > floor
         )
-        return not without or taken + size * (1 + without) <= self.options.capacity
+        return not others or taken + size * (1 + others) <= capacity
 
     # ---------------------------------------------------------------- commits
 
@@ -614,21 +594,3 @@ class FrameLog(TopicLog[Entry]):
             schema=self.schema if schemas else None,
             capabilities=self.capabilities if schemas else [],
         )  # fmt: skip
-
-
-def _same_layout(a: StreamSchema, b: StreamSchema) -> bool:
-    return a is b or (
-        a.n_ranks == b.n_ranks
-        and [msgspec.structs.replace(v, description="") for v in a.variables]
-        == [msgspec.structs.replace(v, description="") for v in b.variables]
-    )
-
-
-def _job_of(token: str) -> str:
-    """Return the word that ranks of one job have in common: what is before a colon."""
-    return token.rpartition(":")[0]
-
-
-def _describe(schema: StreamSchema) -> str:
-    variables = ", ".join(f"{v.name} {v.dtype}{list(v.shape)} {v.unit}" for v in schema.variables)
-    return f"{variables.strip()} from {schema.n_ranks} rank(s)"

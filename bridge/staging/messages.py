@@ -78,9 +78,11 @@ class StreamOptions(msgspec.Struct, frozen=True, omit_defaults=True):
     when_full
         ``block``: the producer waits until consumers have committed; ``drop_oldest``: the oldest
         frames give way; ``drop_newest``: new frames are not taken; ``latest``: only the newest
-        frame is kept for whoever reads next.
+        frame is kept for whoever reads next. Each of several ranks decides by itself which steps
+        it drops; those that not all have brought are given up, counted and told.
     capacity
-        Bytes that the stream may hold.
+        Bytes that the stream may hold. Of several ranks, two frames for each are enough in any
+        case; with less, quick ranks may have to wait in vain for the room of slow ones.
     segment
         Bytes of one segment; 0 to let the stager choose by the size of a frame.
     keep
