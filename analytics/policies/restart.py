@@ -149,7 +149,10 @@ class RestartRare(GlobalOperator):
         space = (
             Readiness(input)
             if mode == "random"
-            else make_space(input, features, model, registry, score=mode == "novel")
+            # A run gives every operator its registry: only a model asks for a network's space.
+            else make_space(
+                input, features, model, registry if model else "", score=mode == "novel"
+            )
         )
         self._chooser: Chooser
         match mode:
