@@ -248,7 +248,7 @@ class Train(GlobalOperator):
         """Judge what was learned since the last candidate."""
         trainer = self.trainer
         if trainer is not None and trainer.updates > self._judged_at:
-            self._consider(trainer, context)
+            self.consider(context)
 
     def _columns(self, n: int) -> dict[str, Any]:
         counts = {name: np.zeros(n, np.int64) for name in ("updates", "version")}
@@ -292,7 +292,7 @@ class Train(GlobalOperator):
                     self._update(trainer, context)
                     self._extra -= 1
                     if not self._extra and trainer.updates > self._judged_at:
-                        self._consider(trainer, context)
+                        self.consider(context)
         self._tried = due
         if not self.frames % self.watch_every:
             self._watch(trainer, context)
@@ -382,7 +382,7 @@ class Train(GlobalOperator):
         if not self.judges_after(update):
             return
         if judges:
-            self._consider(trainer, context, gathered)
+            self.consider(context, gathered)
         if self.keep < 1.0:
             # All workers draw the same.
             fresh = self._fresh(trainer.model.input_shape, self.seed + trainer.updates)
@@ -404,9 +404,11 @@ class Train(GlobalOperator):
 
     # ----------------------------------------------------------------- judging
 
-    def _consider(
-        self, trainer: Trainer, context: Context, gathered: Gathered | None = None
-    ) -> None:
+    def consider(self, context: Context, gathered: Gathered | None = None) -> None:
+        """Judge a candidate now."""
+        trainer = self.trainer
+        if trainer is None:
+            return
         self._judged_at = trainer.updates
         intake, frames = self.intake, self.frames
         recent, trained_on = intake.recent.content(), intake.trained_on

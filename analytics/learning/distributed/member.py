@@ -110,6 +110,10 @@ class Member:
         """
         self._context = Context("", "train")
         over, updates = self._turn(ended=ended, stopped=stopped)
+        if over:
+            if self.together:
+                self._judge_the_last()
+            self.team.close()
         return Round(over, updates, self._context.events)
 
     def _turn(self, *, ended: bool, stopped: bool) -> tuple[bool, int]:
@@ -150,6 +154,16 @@ class Member:
         if train.judges_after(update) and self.team.place.group == 0:
             gathered = self._gather()
         train.note(update, self._context, judges=self.team.place.rank == 0, gathered=gathered)
+
+    def _judge_the_last(self) -> None:
+        """Judge what was learned since the last candidate; the whole group knows whether."""
+        trainer = self.train.trainer
+        if self.team.place.group or trainer is None:
+            return
+        if trainer.updates % self.train.candidate_every:
+            gathered = self._gather()
+            if self.team.place.rank == 0:
+                self.train.consider(self._context, gathered)
 
     def _gather(self) -> Gathered:
         """Bring together what the group held out, in the order of the workers, and learned from."""

@@ -142,7 +142,7 @@ def test_what_people_promote_is_taken_up(tmp_path):
     context = Context("training", "train", "a")
     for batch in batches[:40]:
         train.process(batch, context)
-    train._consider(train.trainer, context)
+    train.consider(context)
     other = registry.add("model", TinyAutoencoder((6,)))
     registry.promote("model", other.version, reason="I like it better.", author="me")
     out = [train.process(batch, context) for batch in batches[40:]]
@@ -157,7 +157,7 @@ def test_a_model_that_does_badly_is_taken_back(tmp_path):
     context = Context("training", "train", "a")
     for batch in batches[:40]:
         train.process(batch, context)
-    train._consider(train.trainer, context)
+    train.consider(context)
     bad = registry.add("model", TinyAutoencoder((6,)))
     registry.promote("model", bad.version, reason="By mistake.", metrics={"score": -0.001})
     out = [train.process(batch, context) for batch in batches[40:]]
