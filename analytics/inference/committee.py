@@ -47,7 +47,7 @@ class Committee(FrameOperator):
     models
         Names in the registry; one name with `last`.
     registry
-        Folder of the registry.
+        Folder of the registry. Runs fill in their own.
     input
         As for `Infer`.
     last
@@ -76,8 +76,8 @@ class Committee(FrameOperator):
         self,
         *,
         models: str | Sequence[str],
-        registry: str,
         input: str | Sequence[str],
+        registry: str = "",
         last: int = 0,
         compare: Compare = "latent",
         anchors: str = "",

@@ -78,7 +78,7 @@ class Infer(FrameOperator):
     model
         Name of the model in the registry.
     registry
-        Folder of the registry; the same for all workers.
+        Folder of the registry; the same for all workers. Runs fill in their own.
     input
         Column, or list of columns side by side, of as many numbers in all as the model takes.
     output
@@ -113,8 +113,8 @@ class Infer(FrameOperator):
         self,
         *,
         model: str,
-        registry: str,
         input: str | Sequence[str],
+        registry: str = "",
         output: str = "latent",
         n_components: int = 2,
         errors: bool = False,

@@ -135,7 +135,8 @@ def make_space(
     ConfigError
         If they do not go together.
     """
-    if model or registry:
+    # Runs fill in a registry for whoever takes one: it says nothing by itself.
+    if model:
         return EncodedSpace(input, features, model, registry, score=score)
     if score:
         return Readiness(input, score=True)

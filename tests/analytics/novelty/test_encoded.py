@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from analytics.inference.operator import Infer
-from analytics.novelty import LocalOutlier, VisitCounts
+from analytics.novelty import LocalOutlier, Space, VisitCounts
 from analytics.policies import RestartRare
 from bridge.errors import ConfigError
 from bridge.frames import FrameBatch
@@ -101,7 +101,12 @@ def test_nobody_is_restarted_before_there_is_a_model(infer: Infer) -> None:
     assert not context.commands
 
 
-@pytest.mark.parametrize("missing", ["features", "model", "registry"])
+def test_a_registry_by_itself_says_nothing(tmp_path: Path) -> None:
+    plain = VisitCounts(input="x", registry=str(tmp_path))
+    assert type(plain._visited.space) is Space
+
+
+@pytest.mark.parametrize("missing", ["features", "registry"])
 def test_what_a_network_needs(infer: Infer, missing: str) -> None:
     given = {**NETWORK, "registry": infer.registry, missing: ""}
     with pytest.raises(ConfigError, match="needs 'model' and 'registry'"):
