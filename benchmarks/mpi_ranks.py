@@ -8,6 +8,7 @@ import random
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -54,6 +55,24 @@ try:
         pass
 except OSError:
     pass
+"""
+
+
+# Takes an SST stream in, step by step.
+_SST_READER = """
+import sys
+sys.modules["torch"] = None
+import numpy as np
+from adios2 import bindings as b
+io = (adios := b.ADIOS()).DeclareIO("reader")
+io.SetEngine("SST")
+out = np.empty([int(n) for n in sys.argv[2:]], np.float32)
+engine = io.Open(sys.argv[1], b.Mode.Read)
+while engine.BeginStep(b.StepMode.Read, 300.0) == b.StepStatus.OK:
+    engine.Get(io.InquireVariable("v"), out, b.Mode.Deferred)
+    engine.PerformGets()
+    engine.EndStep()
+engine.Close()
 """
 
 
@@ -144,11 +163,12 @@ def gray_scott(address: str, pairs: int, steps: int) -> dict[str, Any]:
     spec.loader.exec_module(example)
     system = example.GrayScott(COMM, 64)
     schema = StreamSchema((Variable("v", "<f4", (64, 64, 64), decomposed=True),))
-    link = link_mpi(
-        COMM, "gs", stager=address, schema=schema, every=20, when_full="drop_oldest",
-        capacity=32 << 20,
-    )  # fmt: skip
-    done = 0
+    link = link_mpi(COMM, "gs", stager=address, schema=schema, every=20, when_full="drop_oldest")
+    # Once round the stream's memory: what its first pages cost is not what a frame costs.
+    for done in range(20, 20 * 300, 20):
+        link.put(done, float(done), v=system.v)
+    link.producer.flush()
+    sst, end = _sst_writer(system.v.shape)
 
     def bare() -> None:
         for _ in range(steps):
@@ -159,11 +179,53 @@ def gray_scott(address: str, pairs: int, steps: int) -> dict[str, Any]:
         for _ in range(steps):
             done += 1
             system.step()
-            if done % 20 == 0 and link.put(done, float(done), v=system.v.astype(np.float32)):
+            if done % 20 == 0 and link.put(done, float(done), v=system.v):
                 link.service(done, float(done))
 
+    def through_sst() -> None:
+        for step in range(1, steps + 1):
+            system.step()
+            if step % 20 == 0:
+                sst(system.v.astype(np.float32))
+
     bare()
-    return _paired({"bare": bare, "linked": linked}, {}, pairs)
+    try:
+        return _paired({"bare": bare, "linked": linked, "SST": through_sst}, {}, pairs)
+    finally:
+        end()
+
+
+def _sst_writer(
+    shape: tuple[int, ...],
+) -> tuple[Callable[[np.ndarray[Any, Any]], None], Callable[[], None]]:
+    """Return what writes this rank's block to an SST stream that a bare reader takes in."""
+    # ADIOS2's package imports it where it is installed.
+    sys.modules.setdefault("torch", None)  # type: ignore[arg-type]
+    from adios2 import bindings as b
+
+    contact = str(Path(tempfile.mkdtemp()) / f"rank{COMM.rank}")
+    command = [sys.executable, "-c", _SST_READER, contact, *map(str, shape)]
+    reader = subprocess.Popen(command, stdin=subprocess.DEVNULL)
+    io = (adios := b.ADIOS()).DeclareIO("writer")
+    io.SetEngine("SST")
+    io.SetParameters(
+        {"QueueLimit": "4", "QueueFullPolicy": "Discard", "RendezvousReaderCount": "1",
+         "DataTransport": "WAN"}
+    )  # fmt: skip
+    n = list(shape)
+    variable = io.DefineVariable("v", np.zeros(shape, np.float32), n, [0] * len(n), n)
+    engine = io.Open(contact, b.Mode.Write)
+
+    def write(block: np.ndarray[Any, Any]) -> None:
+        engine.BeginStep()
+        engine.Put(variable, block, b.Mode.Sync)
+        engine.EndStep()
+
+    def end(owner: Any = adios) -> None:  # ADIOS2's own objects do not keep it
+        engine.Close()
+        reader.wait(60)
+
+    return write, end
 
 
 def million(address: str, count: int, order: str) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 import time
 from collections.abc import Callable, Sequence
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+
 from bridge.commands import Acknowledgement
 from bridge.errors import ConnectionLost, FrameOrderError, NobodyListening, StreamFull
 from bridge.staging.adios.beat import Beat
@@ -199,6 +201,8 @@ class _Ingesting:
         finished = False
         try:
             self._greet(reader, producer)
+            # What is there by now stays: the collector need not look at it again.
+            gc.freeze()
             finished = self._read_all(reader, producer)
         finally:
             producer.close(finished=finished, timeout=max(task.timeout, 30.0))
@@ -222,6 +226,11 @@ class _Ingesting:
     def _read_all(self, reader: Reader, producer: Producer) -> bool:
         sources = self.sources
         while True:
+            # Until the first frame, steps that are stored already are passed over unread.
+            if reader.reads_at_once and self.beat.frames and self._read_at_once(reader, producer):
+                if not self._begin_all(sources):
+                    return True
+                continue
             iterations: list[int | None] = [*reader.iterations(sources[0])]
             for iteration in iterations or [None]:
                 with self.beat.within(self.task.patience + _GRACE, self._data):
@@ -235,6 +244,21 @@ class _Ingesting:
                     source.end_step()
             if not self._begin_all(sources):
                 return True
+
+    def _read_at_once(self, reader: Reader, producer: Producer) -> bool:
+        """Read the step of the only stream in one go; False, and nothing, if it is dropped."""
+        row = self._room(producer)
+        if row is None:
+            return False
+        source = self.sources[0]
+        with self.beat.within(self.task.patience + _GRACE, self._data):
+            head = reader.read_step(row)
+        if self._wanted(head):
+            # Before the step is ended: that may fail where the writer is gone.
+            self._put_row(producer, head)
+        with self.beat.within(_HANGS, self._data):
+            source.end_step()
+        return True
 
     def _align(self, reader: Reader, iteration: int | None) -> Head | None:
         """Bring all streams to the same step, as some may have dropped steps; None at the end."""
@@ -315,6 +339,9 @@ class _Ingesting:
             return
         with self.beat.within(self.task.patience + _GRACE, self._data):
             reader.read_into(row, head.iteration)
+        self._put_row(producer, head)
+
+    def _put_row(self, producer: Producer, head: Head) -> None:
         epoch = self.epoch if head.epoch is None else head.epoch
         producer.put_row(head.step, head.time, epoch=epoch, send=False)
         self.unsent = True

@@ -208,14 +208,22 @@ class Reader:
 
     def head(self, index: int, iteration: int | None = None) -> Head:
         """Return what the present step of a source says about itself."""
-        plan, source = self.plan, self._sources[index]
+        source = self._sources[index]
         self._iteration = iteration
-        values = {}
-        for name in (plan.step, plan.time, plan.epoch):
-            if name:
-                values[name] = self._ask_value(source, name)
+        values = self._ask_head(source)
         if values:
             source.read()
+        return self._make_head(source, values, iteration)
+
+    def _ask_head(self, source: Source) -> dict[str, Array]:
+        plan = self.plan
+        names = (plan.step, plan.time, plan.epoch)
+        return {name: self._ask_value(source, name) for name in names if name}
+
+    def _make_head(
+        self, source: Source, values: Mapping[str, Array], iteration: int | None
+    ) -> Head:
+        plan = self.plan
         if plan.step:
             step = int(values[plan.step][0])
         elif iteration is not None:
@@ -268,6 +276,19 @@ class Reader:
         return find_pieces(self._sources, self._resolve(self._lead_variable))
 
     # --------------------------------------------------------------------- read
+
+    @property
+    def reads_at_once(self) -> bool:
+        """Whether `read_step` may be used: there is one source, whose rows do not change places."""
+        return self._steady
+
+    def read_step(self, row: Mapping[str, Array]) -> Head:
+        """Read all of the only source's present step, as `read_into` does, and return its head."""
+        source = self._sources[0]
+        self._iteration = None
+        values = self._ask_head(source)
+        self.read_into(row)
+        return self._make_head(source, values, None)
 
     def read_into(self, row: Mapping[str, Array], iteration: int | None = None) -> None:
         """Read the present step of all sources into the arrays of one frame.
