@@ -59,7 +59,8 @@ def start(address: str, folder: Path) -> subprocess.Popen[bytes]:
         "import sys, pathlib; from tests.analytics.learning.test_continuation import run_it; "
         "run_it(sys.argv[1], pathlib.Path(sys.argv[2]))"
     )
-    return subprocess.Popen([sys.executable, "-c", code, address, str(folder)])
+    root = Path(__file__).parents[3]
+    return subprocess.Popen([sys.executable, "-c", code, address, str(folder)], cwd=root)
 
 
 def columns(client: StagerClient, names: tuple[str, ...]) -> dict[str, np.ndarray]:
@@ -93,11 +94,11 @@ def test_a_killed_trainer_goes_on_to_the_bit(tmp_path: Path) -> None:
                     wait_for_results(client, stop - 150)
                     if kills:
                         process.send_signal(signal.SIGKILL)
-                        process.wait(60)
+                        process.wait(100)
                         process = start(stager.address, folder)
                     source.resume()
                 source.join()
-                assert process.wait(120) == 0
+                assert process.wait(200) == 0
                 found.append(columns(client, ("a",)))
         registry = Registry(folder / "models")
         history = registry.history("model")
