@@ -20,7 +20,18 @@ NAMES = (
     "steering",
     "storage_lmdb",
 )
-ALONE = ("engines", "adapters", "adios", "imd", "mpi")
+ALONE = (
+    "inference",
+    "training",
+    "online",
+    "learning",
+    "learned",
+    "engines",
+    "adapters",
+    "adios",
+    "imd",
+    "mpi",
+)
 """Benchmarks that take long, or need more than the core: not among all of them."""
 
 

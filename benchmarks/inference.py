@@ -7,6 +7,7 @@ both sides run one thread in the same process, in turn.
 
 from __future__ import annotations
 
+import os
 import statistics
 import tempfile
 import threading
@@ -117,7 +118,7 @@ def inferring() -> Pipeline:
     return Pipeline("latency", [("moments", Moments(input="x")), ("infer", infer)])
 
 
-def _latency(pipeline: str, frames: int) -> list[float]:
+def latencies(pipeline: str, frames: int) -> list[float]:
     """Return ms from each put to its result, at 500 frames/s."""
     x = np.zeros(FEATURES, np.float32)
     put: list[float] = []
@@ -219,13 +220,11 @@ def run(quick: bool) -> dict[str, Any]:
         before = Path.cwd()
         added, own = [], []
         try:
-            import os
-
             os.environ["PYTHONPATH"] = str(before)
             os.chdir(folder)
             for _ in range(1 if quick else 3):
                 frames = 2000 if quick else 5000
-                alone, together = _latency("plain", frames), _latency("inferring", frames)
+                alone, together = latencies("plain", frames), latencies("inferring", frames)
                 own.append(statistics.median(together))
                 added.append(statistics.median(together) - statistics.median(alone))
         finally:

@@ -87,8 +87,8 @@ def train_online(
     train = Train(
         kind=kind, input="x", hyper=hyper, registry=str(folder), lag=lag, batch_size=BATCH,
         buffer={"kind": "reservoir", "max_samples": len(x)}, learning_rate=RATE, start_after=1000,
-        updates_per_frame=UPDATES / (len(x) - 1000), candidate_every=UPDATES // 5, keep=0.4 if lag else 1.0,
-        watch_drift=False, seed=1, device="cpu", threads=1,
+        updates_per_frame=UPDATES / (len(x) - 1000), candidate_every=UPDATES // 5,
+        keep=0.4 if lag else 1.0, watch_drift=False, seed=1, device="cpu", threads=1,
     )  # fmt: skip
     _stream(train, x)
     registry = Registry(folder)

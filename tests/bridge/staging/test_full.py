@@ -57,7 +57,7 @@ def test_block_waits_and_then_says_for_what(stager: Stager, client: StagerClient
         for k in range(i, i + 20_000):
             p.put(k, float(k), frame(k), timeout=10.0)
             if k % 2000 == 0:
-                got += read_all(client, "w0", start=len(got), group="g", limit=1500)
+                got += read_all(client, "w0", start=len(got), group="g", limit=2000)
         got += read_all(client, "w0", start=len(got), group="g", limit=i + 20_000 - len(got))
     assert got == list(range(i + 20_000))
 
