@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from analytics.inference.ledger import SwapLedger
@@ -83,6 +83,7 @@ def test_many_simulations_keep_few_files_open(
     assert len(ledger._books) == 3
 
 
+@settings(deadline=None, max_examples=40)
 @given(st.lists(st.tuples(st.integers(0, 6), st.integers(1, 5), st.booleans()), max_size=20))
 def test_what_was_answered_once_is_answered_alike(
     tmp_path_factory: pytest.TempPathFactory, turns: list[tuple[int, int, bool]]
