@@ -13,7 +13,7 @@ import statistics
 import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from scipy import stats
@@ -24,6 +24,7 @@ from bridge import FrameBatch
 from bridge.codec import decode_state
 from bridge.commands import Command
 from bridge.engines import pipeline_from_table
+from bridge.engines.outcome import Outcome
 from bridge.engines.runner import Runner
 from sim_adapters.muller_brown import MINIMA, Walkers
 from sim_adapters.openmm_system import SystemTable, build_simulation, read_structure
@@ -53,8 +54,15 @@ def make_runner(example: str, arm: str, seed: int) -> Runner:
     return Runner(pipeline_from_table({**pipeline, "operators": operators}))
 
 
+class Processing(Protocol):
+    """What answers batches as a `Runner` does."""
+
+    def process(self, batch: FrameBatch, names: tuple[str, ...], /) -> Outcome:
+        """Return what a batch came to."""
+
+
 def explore(
-    runner: Runner,
+    runner: Processing,
     advance: Callable[[], np.ndarray],
     place: Callable[[int, Mapping[str, np.ndarray]], None],
     limit: int,
@@ -112,9 +120,18 @@ def _plain_muller_brown(seed: int, limit: int) -> tuple[float, bool]:
     return float(walkers.steps * len(walkers)), False
 
 
-def alanine(job: tuple[str, int, int]) -> tuple[float, bool]:
-    """Return picoseconds over all walkers to 20° < phi < 120°, and whether it was reached."""
-    arm, seed, limit = job
+def explore_alanine(runner: Processing, seed: int, limit: int) -> tuple[float, bool]:
+    """Return picoseconds over all walkers to 20° < phi < 120°, and whether it was reached.
+
+    Parameters
+    ----------
+    runner
+        What steers.
+    seed
+        Of the walkers.
+    limit
+        Picoseconds over all walkers.
+    """
     table = tomllib.loads(
         (EXAMPLES / "alanine_dipeptide" / "run.toml").read_text(encoding="utf-8")
     )["simulation"]
@@ -140,8 +157,14 @@ def alanine(job: tuple[str, int, int]) -> tuple[float, bool]:
         context.setVelocitiesToTemperature(system.temperature * unit.kelvin, next(drawn))
 
     rounds = int(limit / picoseconds / WALKERS)
-    frames, found = explore(make_runner("alanine_dipeptide", arm, seed), advance, place, rounds)
+    frames, found = explore(runner, advance, place, rounds)
     return frames * picoseconds, found
+
+
+def alanine(job: tuple[str, int, int]) -> tuple[float, bool]:
+    """Return picoseconds over all walkers to 20° < phi < 120°, and whether it was reached."""
+    arm, seed, limit = job
+    return explore_alanine(make_runner("alanine_dipeptide", arm, seed), seed, limit)
 
 
 def estimate(runs: list[tuple[float, bool]]) -> tuple[float, float, float, int]:
@@ -168,9 +191,10 @@ def _arm(name: str, unit: str, runs: list[tuple[float, bool]], scale: float) -> 
     }
 
 
-def _compare(
+def compare_arms(
     name: str, unit: str, scale: float, target: float, arms: dict[str, list[tuple[float, bool]]]
 ) -> list[dict[str, Any]]:
+    """Return the figures of each arm, and what is gained over plain runs."""
     figures = [_arm(f"{name}: {arm}", unit, runs, scale) for arm, runs in arms.items() if runs]
     if arms.get("plain") and any(found for _, found in arms["steered"]):
         steered, plain = estimate(arms["steered"]), estimate(arms["plain"])
@@ -209,7 +233,7 @@ def run(quick: bool) -> dict[str, Any]:
     return result(
         "steering",
         [
-            *_compare("Müller-Brown, kT = 10", "steps", 1.0, 50.0, mb_runs),
-            *_compare("alanine dipeptide", "ns", 1000.0, 10.0, ala_runs),
+            *compare_arms("Müller-Brown, kT = 10", "steps", 1.0, 50.0, mb_runs),
+            *compare_arms("alanine dipeptide", "ns", 1000.0, 10.0, ala_runs),
         ],
     )
