@@ -88,7 +88,7 @@ class Committee(FrameOperator):
         compile: Compile = "off",
         batch_size: int = 256,
         least: int = 16,
-        threads: int = 0,
+        threads: int = 1,
         nonfinite: Nonfinite = "error",
         poll: str | float = 0.2,
         ledger: str = "",

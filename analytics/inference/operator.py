@@ -123,7 +123,7 @@ class Infer(FrameOperator):
         compile: Compile = "off",
         batch_size: int = 256,
         least: int = 16,
-        threads: int = 0,
+        threads: int = 1,
         nonfinite: Nonfinite = "error",
         wait: str | float = 0.0,
         poll: str | float = 0.2,

@@ -50,7 +50,9 @@ class Way:
         however the stream was cut (x86 processors); those of very few inputs, where the place in
         the batch matters, still differed by about 1e-7 of their size.
     threads
-        Of torch in this process; 0 for what the engine set, or torch's own choice.
+        Of torch in this process; 0 for what the engine set, or torch's own choice. More than one
+        wait for each other, which costs small networks more than they gain wherever simulations
+        have the cores.
 
     Raises
     ------
@@ -63,7 +65,7 @@ class Way:
     compile: Compile = "off"
     batch_size: int = 256
     least: int = 16
-    threads: int = 0
+    threads: int = 1
 
     def __post_init__(self) -> None:
         for name, choices in _CHOICES.items():

@@ -114,7 +114,7 @@ class Train(GlobalOperator):
     device
         ``auto``, ``cpu`` or ``cuda``.
     threads
-        Of torch, in the whole process; 0 for its own choice.
+        Of torch, in the whole process; 0 for its own choice, which is best where cores are idle.
 
     Raises
     ------
@@ -154,7 +154,7 @@ class Train(GlobalOperator):
         retrain_updates: int = 0,
         seed: int = 0,
         device: str = "auto",
-        threads: int = 0,
+        threads: int = 1,
     ) -> None:
         self.kind = kind
         self.input = input_columns(input)
