@@ -52,9 +52,9 @@ def load(points: list[metadata.EntryPoint]) -> Contributed:
     """
     name = points[0].name
     if len(points) > 1:
+        origins = ", ".join(sorted(map(_origin, points)))
         raise ConfigError(
-            f"Several distributions bring the verb {name!r}: {', '.join(sorted(map(_origin, points)))}. "
-            "Remove all but one of them."
+            f"Several distributions bring the verb {name!r}: {origins}. Remove all but one of them."
         )
     try:
         verb: ContributedVerb = points[0].load()

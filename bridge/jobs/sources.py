@@ -55,7 +55,7 @@ class JobPlan(msgspec.Struct, frozen=True, kw_only=True):
     archive: str = ""
 
     def job(self, ledger: str = "") -> Job:
-        """Return the job; its pipeline is built where it is needed, with this folder to write in."""
+        """Return the job; its pipeline, built where it is needed, writes into this folder."""
         reference = "" if self.table else self.source
         keys = partial(client_keys, self.keys) if self.keys else None
         return Job(

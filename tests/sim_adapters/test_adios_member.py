@@ -102,9 +102,7 @@ def test_a_program_that_is_killed_goes_on(run: Run, client: StagerClient) -> Non
 def test_what_an_earlier_run_left_is_not_read(run: Run, client: StagerClient, tmp_path: Path):
     old = [sys.executable, WRITER, tmp_path / "sim.bp", "engine=BP5", "steps=9"]
     subprocess.run(old, check=True, timeout=60)
-    with pytest.raises(
-        MemberFailed, match="before it ended; what is there is of an earlier"
-    ):
+    with pytest.raises(MemberFailed, match="before it ended; what is there is of an earlier"):
         run("elsewhere.bp", "engine=BP5", "steps=3")
     run("sim.bp", "engine=BP5", "steps=3", resume=True)
     assert read_stream(client, "sim").steps.tolist() == [0, 1, 2]
