@@ -195,7 +195,7 @@ class TrainingTable(PipelineTable, frozen=True, forbid_unknown_fields=True):
         Processes that learn together, each from its own share of the simulations, and groups of
         them; see `bridge.runs.team`.
     engine
-        Options of the local engine that runs it (`LocalOptions`).
+        Options of the local engine that runs it (`LocalOptions`); `max_frames` is 256 here.
     """
 
     observe: bool = True

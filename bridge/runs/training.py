@@ -25,6 +25,7 @@ from bridge.staging.client_like import ClientLike
 
 __all__ = ["Training", "TrainingReport", "TrainingRun", "choose_training", "figures_of"]
 
+_PORTION = 256  # frames at once, each of which may bring updates
 _ASK = 0.1  # seconds between two questions whether to end
 
 
@@ -83,8 +84,9 @@ class Training(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def options(self) -> LocalOptions:
-        """Options of the engine."""
-        return to_struct(LocalOptions, self.table.engine, f"{self.where}, engine")
+        """Options of the engine; frames are taken in small portions, to be told to end between."""
+        table = {"max_frames": _PORTION, **self.table.engine}
+        return to_struct(LocalOptions, table, f"{self.where}, engine")
 
     def pipeline(self) -> Pipeline:
         """Make the pipeline.
