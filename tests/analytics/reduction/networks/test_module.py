@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -113,6 +114,8 @@ def test_a_module_without_a_loss_serves() -> None:
         lagged.loss(torch.zeros(3, 6), torch.zeros(3, 6))
 
 
+# What torch does when it copies a program of its own.
+@pytest.mark.filterwarnings("ignore:.*LeafSpec.*:FutureWarning")
 def test_a_program_learns_and_is_made_again(program: Path) -> None:
     model = make_model("module", (6,), {"program": str(program)})
     x = torch.randn(50, 6)
@@ -124,6 +127,8 @@ def test_a_program_learns_and_is_made_again(program: Path) -> None:
     again = make_model("module", (6,), model.hyper).eval()
     again.load_state_dict(model.state_dict())
     assert torch.equal(again.encode(x).detach(), after)
+    copied = copy.deepcopy(model).eval()
+    assert torch.equal(copied.encode(x).detach(), after)
 
 
 def test_another_program_is_refused(program: Path, tmp_path: Path) -> None:
