@@ -18,15 +18,9 @@ __all__ = ["main"]
 
 log = logging.getLogger(__name__)
 
-NICENESS = 10
-"""Members give way to the stager and the engine where there are more processes than cores: eight
-walkers on two cores left an engine 10 s behind them; decisions then came too late to be of use."""
-
-
 def _run(path: Path, arguments: list[str], stop: threading.Event) -> None:
     name, again = arguments[0], "--again" in arguments
     plan = Plan.read(RunDirectory(path))
-    os.nice(NICENESS)
     connection = Connection(
         address=plan.address,
         keys=client_keys(plan.key_folder),
