@@ -18,6 +18,7 @@ __all__ = ["main"]
 
 log = logging.getLogger(__name__)
 
+
 def _run(path: Path, arguments: list[str], stop: threading.Event) -> None:
     name, again = arguments[0], "--again" in arguments
     plan = Plan.read(RunDirectory(path))
