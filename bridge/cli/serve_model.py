@@ -70,6 +70,8 @@ def execute(arguments: argparse.Namespace) -> int:
     settings = read_settings(arguments.settings)
     if arguments.registry:
         settings["registry"] = arguments.registry
+    if arguments.use == "registry" and "registry" not in settings:
+        raise ConfigError("Name the folder of the registry of models by --registry.")
     where = f"--use {arguments.use}"
     factory = find_entry_point(SURROGATES, arguments.use, where)
     surrogate = build(factory, {"name": arguments.model, **settings}, where)
