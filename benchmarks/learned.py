@@ -44,7 +44,9 @@ class Learning:
         ((name, training),) = table["training"].items()
         steering = pipeline_from_table(table["pipeline"], defaults=defaults)
         self._steers = Runner(steering)
-        self._trains = Runner(pipeline_from_table({"name": name, **training}, defaults=defaults))
+        # Only the pipeline: priorities and the like are for a process of its own.
+        learning = {"name": name, "operators": training["operators"]}
+        self._trains = Runner(pipeline_from_table(learning, defaults=defaults))
         (self._infers,) = (o["name"] for o in table["pipeline"]["operators"] if o["use"] == "infer")
         self.swaps = 0
 
