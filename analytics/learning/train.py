@@ -16,13 +16,14 @@ from analytics.learning.buffers import make_buffer
 from analytics.learning.held_out import HoldOut
 from analytics.learning.intake import Intake, check_lag, check_target, part_of, rows_of
 from analytics.learning.judge import Judge
-from analytics.learning.model import StreamModel, make_model
+from analytics.learning.model import MODELS, StreamModel, make_model
 from analytics.learning.schedule import Schedule, check_choice
 from analytics.learning.tensors import choose_device
 from analytics.learning.trainer import Trainer, Update
 from analytics.learning.watching import DriftWatch
 from analytics.statistics.moments import input_columns
 from analytics.statistics.schedule import check_count
+from bridge.config import find_entry_point
 from bridge.errors import ConfigError
 from bridge.frames import FrameBatch
 from bridge.pipeline import Context, GlobalOperator
@@ -156,6 +157,8 @@ class Train(GlobalOperator):
         device: str = "auto",
         threads: int = 1,
     ) -> None:
+        # A kind that there is not is found before anything runs.
+        find_entry_point(MODELS, kind, f"The parameter 'kind' of train, {kind!r},")
         self.kind = kind
         self.input = input_columns(input)
         self.target = input_columns(target) if target else ()
