@@ -190,9 +190,6 @@ def main(arguments: Sequence[str]) -> int:
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGALRM, signal.SIGTERM})
     task = msgspec.json.decode(sys.stdin.buffer.read())
-    # ADIOS2's package imports it where it is installed, for which this process would take two
-    # seconds of processor longer to begin.
-    sys.modules.setdefault("torch", None)  # type: ignore[arg-type]
 
     def say(said: Said) -> None:
         os.write(pipe, msgspec.json.encode(said) + b"\n")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from functools import cache
 from typing import Any
 
@@ -32,10 +33,17 @@ def load() -> Any:
     MissingExtra
         If the package is not installed.
     """
+    # The package imports torch where that is installed, which takes two seconds of processor.
+    lacks = "torch" not in sys.modules
+    if lacks:
+        sys.modules["torch"] = None  # type: ignore[assignment]
     try:
         from adios2 import bindings
     except ImportError as error:
         raise MissingExtra("adios2", "adios2", "ADIOS2 streams and files") from error
+    finally:
+        if lacks:
+            del sys.modules["torch"]
     return bindings
 
 

@@ -12,7 +12,13 @@ import sys
 from typing import Any
 
 import numpy as np
-from adios2 import bindings as b
+
+# The package imports torch where that is installed, which takes seconds.
+_TORCH = sys.modules.setdefault("torch", None)  # type: ignore[arg-type]
+from adios2 import bindings as b  # noqa: E402
+
+if _TORCH is None:
+    del sys.modules["torch"]
 
 DEFAULTS = {
     "engine": "SST", "steps": 10, "first": 0, "every": 1, "atoms": 4, "rank": 0, "ranks": 1,
