@@ -37,9 +37,8 @@ def test_nothing_is_wrong_with_the_file(example: str, control: str) -> None:
     assert train["hyper"]["latent"] == infer["n_components"]
 
 
-@pytest.mark.parametrize("example", EXAMPLES)
-def test_a_short_run_sees_frames_in_both_pipelines(example: str, tmp_path: Path) -> None:
-    path = ROOT / "examples" / example / "run.toml"
+def test_a_short_run_sees_frames_in_both_pipelines(tmp_path: Path) -> None:
+    path = ROOT / "examples" / "alanine_vampnet" / "run.toml"
     report = headrace_json(
         "run", path, "--output", tmp_path / "run", "--max-time", "20 ps", "--no-plots"
     )
