@@ -66,7 +66,8 @@ $(SPARK): pyproject.toml constraints-spark.txt
 	$(call install,$(VENV)-spark,spark$(comma)$(with_engines),constraints-spark.txt)
 
 # PyFlink and PySpark leave pipes and sockets of their JVM open until the end.
-unruly := -W ignore::ResourceWarning -W ignore::pytest.PytestUnraisableExceptionWarning
+# Both engines are tested at the same time: each test gets twice as long.
+unruly := --timeout=240 -W ignore::ResourceWarning -W ignore::pytest.PytestUnraisableExceptionWarning
 with_engines := analysis,learning,openmm,report,test-engines
 comma := ,
 
@@ -91,8 +92,11 @@ unit: setup  ## the tests on all engines, with coverage by package
 	$(MAKE) --no-print-directory setup-flink setup-spark >"$$log" 2>&1 & engines=$$!; \
 	$(MAKE) --no-print-directory test-core || { kill $$engines 2>/dev/null || true; exit 1; }; \
 	wait $$engines || { cat "$$log" >&2; exit 1; }; cat "$$log"
-	@$(MAKE) --no-print-directory test-flink
-	@$(MAKE) --no-print-directory test-spark
+	@# Both engines at once: each waits for its JVM more than it computes.
+	@log=$$(mktemp); trap 'rm -f "$$log"' EXIT; \
+	$(MAKE) --no-print-directory test-spark >"$$log" 2>&1 & spark=$$!; \
+	$(MAKE) --no-print-directory test-flink || { kill $$spark 2>/dev/null || true; exit 1; }; \
+	wait $$spark || { cat "$$log" >&2; exit 1; }; cat "$$log"
 	$(BIN)/coverage combine --quiet
 	@for package in $(PACKAGES); do \
 		total=$$($(BIN)/coverage report --format=total --include="$$package/*" 2>/dev/null) || total=0; \
