@@ -1,4 +1,4 @@
-"""Streams that come a few frames at a time, until somebody is in a hurry."""
+"""Streams that come a few frames at a time, half of them only when somebody is in a hurry."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ _REST = 0.05  # seconds between two pieces
 
 
 class Trickle:
-    """Puts frames piece by piece, and the end of the stream.
+    """Puts half of the frames piece by piece; the rest, and the end of the stream, when told to.
+
+    However long an engine takes to start, it is in the middle of a stream until `finish`.
 
     Attributes
     ----------
@@ -25,6 +27,7 @@ class Trickle:
     ) -> None:
         self.hurry = threading.Event()
         self.sources = []
+        more.setdefault("time_limit", 150.0)
         for name, frames in streams.items():
             script: list[Any] = []
             for at in range(0, len(frames), step):
@@ -37,8 +40,8 @@ class Trickle:
         self._thread.start()
 
     def _drip(self) -> None:
-        for _ in range(self._pieces):
-            self.hurry.wait(_REST)
+        for piece in range(self._pieces):
+            self.hurry.wait(_REST if 2 * piece < self._pieces else None)
             for source in self.sources:
                 source.resume()
 
