@@ -1,0 +1,66 @@
+// Columns of the results as people name them: `rg`, or one number of several, `dihedrals[0]`.
+
+const LISTED = 32;
+
+/** Every number that can be plotted, as {text, unit}; of a long column only the first ones. */
+export function numbersOf(columns) {
+  const found = [];
+  for (const { name, size = 1, unit = "" } of columns ?? []) {
+    if (size === 1) found.push({ text: name, unit });
+    else for (let i = 0; i < Math.min(size, LISTED); i += 1) found.push({ text: `${name}[${i}]`, unit });
+  }
+  return found;
+}
+
+/** What is wrong with a name, as a sentence; an empty text if nothing is. */
+export function faultOf(columns, text) {
+  const match = /^([^[\]]+)(?:\[(\d+)\])?$/.exec(text);
+  const column = match && (columns ?? []).find((c) => c.name === match[1]);
+  if (!column) return `There is no column “${text}”.`;
+  const size = column.size ?? 1;
+  if (match[2] === undefined && size > 1) return `“${text}” has ${size} numbers; write ${text}[0].`;
+  if (match[2] !== undefined && Number(match[2]) >= size) {
+    return `“${match[1]}” has ${size} ${size === 1 ? "number" : "numbers"}, counted from 0.`;
+  }
+  return "";
+}
+
+/** The unit of a column, an empty text where none is known. */
+export function unitOf(columns, text) {
+  const root = text.replace(/\[\d+\]$/, "");
+  return (columns ?? []).find((c) => c.name === root)?.unit ?? "";
+}
+
+/** A name with its unit, as axes and heads of tables have it. */
+export function withUnit(text, unit) {
+  return unit ? `${text} / ${unit}` : text;
+}
+
+/** An input that knows the columns; `onPick` gets a valid name, faults are shown beside it. */
+export function columnPicker(ui, { columns, label, value = "", testid, onPick, optional = false }) {
+  const id = `obs-columns-${Math.random().toString(36).slice(2)}`;
+  const input = ui.h("input", {
+    type: "text",
+    list: id,
+    value,
+    placeholder: label,
+    "aria-label": label,
+    "data-testid": testid,
+    autocomplete: "off",
+    spellcheck: "false",
+    class: "obs-column",
+  });
+  const list = ui.h("datalist", { id });
+  for (const { text, unit } of numbersOf(columns)) {
+    list.append(ui.h("option", { value: text }, unit));
+  }
+  const fault = ui.h("span", { class: "obs-fault", role: "status" });
+  input.addEventListener("change", () => {
+    const text = input.value.trim();
+    const wrong = text || !optional ? faultOf(columns, text) : "";
+    fault.textContent = wrong && text ? wrong : "";
+    input.setAttribute("aria-invalid", String(Boolean(wrong && text)));
+    if (!wrong) onPick(text, input);
+  });
+  return ui.h("span", { class: "obs-picker" }, input, list, fault);
+}

@@ -1,0 +1,490 @@
+// Histogram panels: one column as steps, two as a map; how often, or as free energy.
+
+import { drawAxes, drawBar, viridis } from "../plots/colour_bar.js";
+import { columnPicker, unitOf, withUnit } from "../plots/columns.js";
+import { simulationPicker } from "../plots/simulation_picker.js";
+import { label, lineStyle, onTheme, themeOf } from "../plots/theme.js";
+import { exportButtons, saveCsv, savePng } from "./export.js";
+
+const HEIGHT = 400;
+const BINS = [24, 36, 60, 90, 120, 180];
+const DEGREES = 180 / Math.PI;
+const TURN = [-180, -120, -60, 0, 60, 120, 180];
+
+/** One panel. `config`: {x, y, bins, kind, temperature, degrees, simulations, from}. */
+export class HistogramPanel {
+  constructor(config, shared) {
+    this.config = config;
+    this.shared = shared;
+    this.ui = shared.context.ui;
+    this._message = null;
+    this._at = null;
+    this._subscription = null;
+    this._build();
+    this._offTheme = onTheme(() => this._draw());
+    this._observer = new ResizeObserver(() => this._draw());
+    this._observer.observe(this._host);
+    this.subscribe();
+  }
+
+  close() {
+    this._subscription?.close();
+    this._offTheme();
+    this._observer.disconnect();
+    this.element.remove();
+  }
+
+  extent() {
+    return null;
+  }
+
+  later() {}
+
+  /** Ask for the histogram anew. */
+  subscribe() {
+    this._subscription?.close();
+    this._subscription = null;
+    this._message = null;
+    const { config } = this;
+    this._heading.textContent = this._title();
+    this._temperatureBox.hidden = config.kind !== "free_energy";
+    if (config.x && !(config.kind === "free_energy" && !this._temperature())) {
+      const options = {
+        x: config.x,
+        y: config.y || null,
+        bins: config.bins ?? (config.y ? 90 : 60),
+        kind: config.kind ?? "counts",
+        range: this._range(),
+        temperature: this._temperature(),
+        simulations: config.from ? null : this.shared.simulations(config),
+      };
+      if (config.from) options.run = config.from;
+      this._subscription = this.shared.context.connection.subscribe(
+        "histogram",
+        options,
+        (message) => {
+          this._message = message;
+          this._draw();
+        },
+        { every: 1, onError: (sentence) => this._say(sentence) },
+      );
+    }
+    this._draw();
+  }
+
+  // ------------------------------------------------------------------ page
+
+  _build() {
+    const { h } = this.ui;
+    const { config } = this;
+    const { columns, compare = [] } = this.shared.context.run;
+    this._heading = h("h3", { class: "obs-title" });
+    this._canvas = h("canvas", {
+      class: "obs-canvas",
+      tabindex: "0",
+      role: "img",
+      "data-testid": "histogram-plot",
+    });
+    this._host = h("div", { class: "obs-plot" }, this._canvas);
+    this._readout = h("p", { class: "obs-note", role: "status", "data-testid": "histogram-readout" });
+    this._note = h("p", { class: "obs-note", "data-testid": "histogram-note" });
+    const pick = (key, text, optional) =>
+      columnPicker(this.ui, {
+        columns, label: text, value: config[key] ?? "", testid: `histogram-${key}`, optional,
+        onPick: (value) => this._change({ [key]: value || null }),
+      });
+    const choice = (name, testid, options, value, onPick) => {
+      const select = h("select", { "aria-label": name, "data-testid": testid });
+      for (const [key, text] of options) select.append(h("option", { value: String(key) }, text));
+      select.value = String(value);
+      select.addEventListener("change", () => onPick(select.value));
+      return select;
+    };
+    this._degrees = h("input", { type: "checkbox", "data-testid": "histogram-degrees" });
+    this._degrees.checked = this._isDegrees();
+    this._degrees.addEventListener("change", () => this._change({ degrees: this._degrees.checked }));
+    const kelvin = h("input", {
+      type: "number", min: "1", step: "any", class: "obs-number", "aria-label": "Temperature in kelvin",
+      "data-testid": "histogram-temperature", placeholder: "T",
+      value: this._temperature() ? String(this._temperature()) : "",
+    });
+    kelvin.addEventListener("change", () => this._change({ temperature: Number(kelvin.value) || null }));
+    this._temperatureBox = h("label", { class: "obs-check" }, kelvin, "K");
+    const remove = h(
+      "button",
+      { type: "button", class: "obs-small", "data-testid": "panel-remove", "aria-label": "Remove this panel" },
+      "Remove",
+    );
+    remove.addEventListener("click", () => this.shared.remove(this));
+    this.element = h(
+      "section",
+      { class: "panel obs-panel obs-square", "data-testid": "histogram-panel" },
+      h(
+        "header",
+        { class: "obs-head" },
+        this._heading,
+        h(
+          "span",
+          { class: "obs-actions" },
+          ...exportButtons(this.ui, this._title(), { png: () => this._png(), csv: () => this._csv() }),
+          remove,
+        ),
+      ),
+      h(
+        "div",
+        { class: "obs-tools" },
+        pick("x", "x column", false),
+        pick("y", "y column (none: 1-D)", true),
+        choice(
+          "What is shown", "histogram-kind",
+          [["counts", "counts"], ["free_energy", "free energy"]],
+          config.kind ?? "counts", (kind) => this._change({ kind }),
+        ),
+        this._temperatureBox,
+        choice(
+          "Bins", "histogram-bins", BINS.map((n) => [n, `${n} bins`]),
+          config.bins ?? (config.y ? 90 : 60), (bins) => this._change({ bins: Number(bins) }),
+        ),
+        h("label", { class: "obs-check" }, this._degrees, "degrees"),
+        simulationPicker(this.shared, config, (change) => this._change(change)),
+        ...(compare.length
+          ? [choice(
+              "Run", "histogram-run",
+              [["", "this run"], ...compare.map((run) => [run.name, run.title || run.name])],
+              config.from ?? "", (from) => this._change({ from: from || null }),
+            )]
+          : []),
+      ),
+      this._host,
+      this._readout,
+      this._note,
+    );
+    this._canvas.addEventListener("pointermove", (event) => this._point(event));
+    this._canvas.addEventListener("pointerleave", () => this._look(null));
+    this._canvas.addEventListener("keydown", (event) => this._key(event));
+  }
+
+  _change(change) {
+    Object.assign(this.config, change);
+    this._degrees.checked = this._isDegrees();
+    this.shared.save();
+    this.subscribe();
+  }
+
+  _title() {
+    const { x, y, title } = this.config;
+    return title && this._map() ? title : y ? `${x} and ${y}` : x || "no column yet";
+  }
+
+  _temperature() {
+    return this.config.temperature ?? this.shared.context.run.temperature ?? null;
+  }
+
+  /** The map of the run's report with the same columns. */
+  _map() {
+    const { x, y } = this.config;
+    return (this.shared.context.run.maps ?? []).find((map) => map.x === x && map.y === y) ?? null;
+  }
+
+  /** Bounds of the target along an axis, in the column's unit as it is shown. */
+  _target(column) {
+    for (const map of [this._map(), ...(this.shared.context.run.maps ?? [])]) {
+      if (map?.x === column && map.target_x) return map.target_x;
+      if (map?.y === column && map.target_y) return map.target_y;
+    }
+    return null;
+  }
+
+  _isDegrees() {
+    if (this.config.degrees !== undefined && this.config.degrees !== null) return this.config.degrees;
+    return Boolean(this._map()?.degrees) || unitOf(this.shared.context.run.columns, this.config.x ?? "") === "rad";
+  }
+
+  _range() {
+    if (this.config.range) return this.config.range;
+    if (!this._isDegrees()) return null;
+    const turn = [-Math.PI, Math.PI];
+    return this.config.y ? [...turn, ...turn] : turn;
+  }
+
+  // ------------------------------------------------------------------ plot
+
+  _draw() {
+    const ratio = devicePixelRatio || 1;
+    const width = Math.max(280, this._host.clientWidth || 480);
+    const canvas = this._canvas;
+    canvas.width = Math.round(width * ratio);
+    canvas.height = Math.round(HEIGHT * ratio);
+    canvas.style.width = `${width}px`;
+    canvas.style.height = `${HEIGHT}px`;
+    this._paint(canvas.getContext("2d"), ratio, width, themeOf(this._host));
+    this._tell();
+  }
+
+  _paint(ctx, ratio, width, theme) {
+    ctx.setTransform(ratio, 0, 0, ratio, 0, 0);
+    ctx.clearRect(0, 0, width, HEIGHT);
+    this._grid = this._message ? this._read() : null;
+    if (!this._grid) return;
+    const two = Boolean(this._grid.y);
+    const box = { left: 74, top: 12, width: width - 74 - (two ? 104 : 16), height: HEIGHT - 12 - 54 };
+    if (two && this._isDegrees()) {
+      // Angles are as long on both axes.
+      const side = Math.min(box.width, box.height);
+      box.left += (box.width - side) / 2;
+      box.width = box.height = side;
+    }
+    this._box = box;
+    if (two) this._paintMap(ctx, box, theme);
+    else this._paintSteps(ctx, box, theme);
+    this._cross(ctx, theme);
+  }
+
+  _read() {
+    const { arrays, meta } = this._message;
+    const scale = this._isDegrees() ? DEGREES : 1;
+    const edges = (name) => (arrays[name] ? Array.from(arrays[name], (v) => v * scale) : null);
+    const values = arrays.values;
+    let low = Infinity;
+    let high = -Infinity;
+    for (const v of values) {
+      if (Number.isNaN(v) || (meta.kind === "counts" && v === 0)) continue;
+      if (v < low) low = v;
+      if (v > high) high = v;
+    }
+    const grid = { x: edges("x_edges"), y: edges("y_edges"), values, low, high, meta };
+    grid.log = meta.kind === "counts" && grid.high > 20;
+    return grid.x?.length > 1 ? grid : null;
+  }
+
+  _axis(column, edges) {
+    const degrees = this._isDegrees();
+    const unit = degrees ? "°" : unitOf(this.shared.context.run.columns, column);
+    const map = this._map();
+    const named = map?.labels ? (column === map.x ? map.labels[0] : map.labels[1]) : null;
+    return {
+      low: edges[0],
+      high: edges.at(-1),
+      title: named ?? withUnit(column, unit),
+      ticks: degrees && edges[0] <= -179 && edges.at(-1) >= 179 ? TURN : undefined,
+    };
+  }
+
+  _paintMap(ctx, box, theme) {
+    const { x, y, values, low, high, log, meta } = this._grid;
+    const energy = meta.kind === "free_energy";
+    const [nx, ny] = [x.length - 1, y.length - 1];
+    const small = document.createElement("canvas");
+    small.width = nx;
+    small.height = ny;
+    const pixels = small.getContext("2d");
+    const image = pixels.createImageData(nx, ny);
+    for (let i = 0; i < nx; i += 1) {
+      for (let j = 0; j < ny; j += 1) {
+        const v = values[i * ny + j];
+        if (Number.isNaN(v) || (!energy && v === 0)) continue;
+        const share = log ? Math.log(v / low) / Math.log(high / low) : (v - low) / (high - low || 1);
+        const at = 4 * ((ny - 1 - j) * nx + i);
+        image.data.set([...viridis(energy ? 1 - share : share), 255], at);
+      }
+    }
+    pixels.putImageData(image, 0, 0);
+    ctx.imageSmoothingEnabled = false;
+    ctx.drawImage(small, box.left, box.top, box.width, box.height);
+    this._paintTarget(ctx, box, theme);
+    drawAxes(ctx, box, this._axis(this.config.x, x), this._axis(this.config.y, y), theme);
+    if (low <= high) {
+      const title = energy ? "free energy / kJ/mol" : "frames in a bin";
+      drawBar(ctx, box, { low, high, log, title, backwards: energy }, theme);
+    }
+  }
+
+  _paintSteps(ctx, box, theme) {
+    const { x, values, low, high, meta } = this._grid;
+    const energy = meta.kind === "free_energy";
+    const top = low <= high ? high * 1.05 || 1 : 1;
+    const bottom = energy ? Math.min(0, low) : 0;
+    const across = (v) => box.left + ((v - x[0]) / (x.at(-1) - x[0])) * box.width;
+    const up = (v) => box.top + (1 - (v - bottom) / (top - bottom)) * box.height;
+    const { colour } = lineStyle(0, theme.dark);
+    this._paintTarget(ctx, box, theme);
+    ctx.lineWidth = 1.6;
+    ctx.strokeStyle = colour;
+    ctx.fillStyle = colour;
+    for (let i = 0; i < values.length; i += 1) {
+      if (Number.isNaN(values[i])) continue;
+      const [from, to, at] = [across(x[i]), across(x[i + 1]), up(values[i])];
+      if (!energy) {
+        ctx.globalAlpha = 0.25;
+        ctx.fillRect(from, at, to - from, box.top + box.height - at);
+        ctx.globalAlpha = 1;
+      }
+      ctx.beginPath();
+      const before = i ? values[i - 1] : NaN;
+      ctx.moveTo(from, Number.isNaN(before) ? at : up(before));
+      ctx.lineTo(from, at);
+      ctx.lineTo(to, at);
+      ctx.stroke();
+    }
+    const title = energy ? "free energy / kJ/mol" : "frames in a bin";
+    drawAxes(ctx, box, this._axis(this.config.x, x), { low: bottom, high: top, title }, theme);
+  }
+
+  _paintTarget(ctx, box, theme) {
+    const { x, y } = this._grid;
+    const inX = this._target(this.config.x);
+    const inY = y ? this._target(this.config.y) : null;
+    if (!inX && !inY) return;
+    const clamp = (v, edges) => Math.min(edges.at(-1), Math.max(edges[0], v));
+    const share = (v, edges) => (clamp(v, edges) - edges[0]) / (edges.at(-1) - edges[0]);
+    const [x0, x1] = inX ? inX.map((v) => box.left + share(v, x) * box.width) : [box.left, box.left + box.width];
+    const [y0, y1] = inY
+      ? inY.map((v) => box.top + (1 - share(v, y)) * box.height)
+      : [box.top + box.height, box.top];
+    ctx.save();
+    ctx.strokeStyle = theme.target;
+    ctx.fillStyle = theme.target;
+    ctx.lineWidth = 2;
+    ctx.globalAlpha = 0.14;
+    ctx.fillRect(x0, y1, x1 - x0, y0 - y1);
+    ctx.globalAlpha = 1;
+    ctx.setLineDash([6, 4]);
+    ctx.strokeRect(x0, y1, x1 - x0, y0 - y1);
+    ctx.font = "600 12px system-ui, sans-serif";
+    ctx.textAlign = "left";
+    ctx.textBaseline = "top";
+    ctx.fillText("target", x0 + 5, y1 + 5);
+    ctx.restore();
+  }
+
+  // ------------------------------------------------------------------ looking closer
+
+  _point(event) {
+    const grid = this._grid;
+    if (!grid) return;
+    const edge = this._canvas.getBoundingClientRect();
+    const across = (event.clientX - edge.left - this._box.left) / this._box.width;
+    const up = 1 - (event.clientY - edge.top - this._box.top) / this._box.height;
+    const inside = across >= 0 && across < 1 && up >= 0 && up < 1;
+    const count = (edges) => edges.length - 1;
+    this._look(
+      inside
+        ? [Math.floor(across * count(grid.x)), grid.y ? Math.floor(up * count(grid.y)) : 0]
+        : null,
+    );
+  }
+
+  _key(event) {
+    const by = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] }[event.key];
+    if (!by || !this._grid) return;
+    event.preventDefault();
+    event.stopPropagation();
+    const { x, y } = this._grid;
+    const [i, j] = this._at ?? [(x.length - 1) >> 1, y ? (y.length - 1) >> 1 : 0];
+    const clamp = (v, edges) => Math.min(edges.length - 2, Math.max(0, v));
+    this._look([clamp(i + by[0], x), y ? clamp(j + by[1], y) : 0]);
+  }
+
+  _look(at) {
+    if (String(at) === String(this._at)) return;
+    this._at = at;
+    this._draw();
+  }
+
+  _cross(ctx, theme) {
+    const { x, y, values, meta } = this._grid;
+    if (!this._at || this._at[0] >= x.length - 1) {
+      this._readout.textContent = "";
+      return;
+    }
+    const [i, j] = this._at;
+    const { left, top, width, height } = this._box;
+    const wide = width / (x.length - 1);
+    const high = y ? height / (y.length - 1) : height;
+    ctx.strokeStyle = theme.text;
+    ctx.lineWidth = 1.5;
+    ctx.strokeRect(left + i * wide, y ? top + height - (j + 1) * high : top, wide, high);
+    const unit = this._isDegrees() ? "°" : "";
+    const span = (edges, k) => `${label(edges[k])}${unit} to ${label(edges[k + 1])}${unit}`;
+    const value = y ? values[i * (y.length - 1) + j] : values[i];
+    const said = Number.isNaN(value)
+      ? "not visited"
+      : meta.kind === "free_energy" ? `${value.toFixed(2)} kJ/mol` : `${value} frames`;
+    const place = y ? `${this.config.x} ${span(x, i)}, ${this.config.y} ${span(y, j)}` : `${this.config.x} ${span(x, i)}`;
+    this._readout.textContent = `${place}: ${said}`;
+  }
+
+  _say(sentence) {
+    this._note.textContent = sentence;
+  }
+
+  _tell() {
+    const { config } = this;
+    if (!config.x) return this._say("Choose a column to see how often each value came.");
+    if (config.kind === "free_energy" && !this._temperature()) {
+      return this._say("The run does not say its temperature: type it, in kelvin, to see the free energy.");
+    }
+    if (!this._grid) return this._say("No rows yet.");
+    const { meta, values } = this._grid;
+    const words = [`${(meta.total ?? 0).toLocaleString("en")} frames.`];
+    if (meta.outside) words.push(`${meta.outside.toLocaleString("en")} lie outside the axes.`);
+    if (meta.sampled) words.push("Made from a sample of the frames.");
+    if (meta.kind === "free_energy") words.push(`−RT ln p at ${meta.temperature ?? this._temperature()} K, its least value set to 0.`);
+    else if (this._grid.log) words.push("Colours are logarithmic.");
+    this._say(words.join(" "));
+    this._canvas.dataset.total = String(meta.total ?? 0);
+    this._canvas.dataset.bins = String(values.length);
+    this._canvas.setAttribute(
+      "aria-label",
+      `Histogram of ${this._title()}, ${meta.total ?? 0} frames. Arrow keys move from bin to bin.`,
+    );
+  }
+
+  // ------------------------------------------------------------------ files
+
+  _png() {
+    const { run } = this.shared.context;
+    const picture = (theme) => {
+      const copy = document.createElement("canvas");
+      copy.width = this._canvas.width;
+      copy.height = this._canvas.height;
+      const ratio = devicePixelRatio || 1;
+      const at = this._at;
+      this._at = null;
+      this._paint(copy.getContext("2d"), ratio, copy.width / ratio, theme);
+      this._at = at;
+      return copy;
+    };
+    return savePng({
+      name: `${run.name}-${this._title()}`,
+      title: this._title(),
+      subtitle: this._note.textContent,
+      element: this._host,
+      draw: picture,
+    });
+  }
+
+  _csv() {
+    if (!this._grid) throw new Error("there is nothing yet.");
+    const { x, y, values, meta } = this._grid;
+    const rows = { x0: [], x1: [], y0: [], y1: [], value: [] };
+    values.forEach((value, at) => {
+      const i = y ? Math.floor(at / (y.length - 1)) : at;
+      const j = y ? at % (y.length - 1) : 0;
+      rows.x0.push(x[i]);
+      rows.x1.push(x[i + 1]);
+      if (y) {
+        rows.y0.push(y[j]);
+        rows.y1.push(y[j + 1]);
+      }
+      rows.value.push(value);
+    });
+    const head = (column, end) => `${column} ${end}${this._isDegrees() ? " / degrees" : ""}`;
+    return saveCsv(`${this.shared.context.run.name}-${this._title()}`, [
+      [head(this.config.x, "from"), rows.x0],
+      [head(this.config.x, "to"), rows.x1],
+      ...(y ? [[head(this.config.y, "from"), rows.y0], [head(this.config.y, "to"), rows.y1]] : []),
+      [meta.kind === "free_energy" ? "free energy / kJ/mol" : "frames", rows.value],
+    ]);
+  }
+}
