@@ -1,19 +1,7 @@
-// A perceptually uniform colour map, and axes for plots that are drawn by hand.
+// Axes and the bar of colours, for plots that are drawn by hand.
 
+import { viridis } from "../ui.js";
 import { label, ticks } from "./theme.js";
-
-// Viridis (Smith and van der Walt, CC0), every 16th colour; between them a straight line is as good.
-const ANCHORS = [
-  "440154", "481a6c", "472f7d", "414487", "39568c", "31688e", "2a788e", "23888e", "1f988b",
-  "22a884", "35b779", "54c568", "7ad151", "a5db36", "d2e21b", "fde725",
-].map((hex) => [0, 2, 4].map((i) => parseInt(hex.slice(i, i + 2), 16)));
-
-/** Red, green and blue for 0 to 1. */
-export function viridis(share) {
-  const at = Math.min(1, Math.max(0, share)) * (ANCHORS.length - 1);
-  const low = Math.min(ANCHORS.length - 2, Math.floor(at));
-  return ANCHORS[low].map((v, i) => Math.round(v + (ANCHORS[low + 1][i] - v) * (at - low)));
-}
 
 /** Lines and numbers of both axes around `box` {left, top, width, height}. */
 export function drawAxes(ctx, box, x, y, theme) {

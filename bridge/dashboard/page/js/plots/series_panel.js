@@ -19,7 +19,7 @@ function limitFor(count) {
 
 export class SeriesPanel {
   /** `shared` is what all panels have in common; see observables.js. */
-  constructor(config, shared) {
+  constructor(config, shared, parent) {
     this.config = config;
     this.shared = shared;
     this.ui = shared.context.ui;
@@ -30,6 +30,7 @@ export class SeriesPanel {
     this._pending = 0;
     this._theme = null;
     this._build();
+    parent.append(this.element);
     this._offTheme = onTheme(() => this._retheme());
     this._observer = new ResizeObserver(() => this._resize());
     this._observer.observe(this._host);
@@ -95,7 +96,6 @@ export class SeriesPanel {
   _build() {
     const { h } = this.ui;
     const { columns } = this.shared.context.run;
-    this._heading = h("h3", { class: "obs-title" });
     this._chips = h("span", { class: "obs-chips" });
     this._host = h("div", {
       class: "obs-plot",
@@ -110,12 +110,13 @@ export class SeriesPanel {
     const log = h("input", { type: "checkbox", "data-testid": "series-log" });
     log.checked = Boolean(this.config.log);
     log.addEventListener("change", () => this._change({ log: log.checked }, true));
-    const width = h("select", { "aria-label": "Smoothing", "data-testid": "series-smooth" });
-    for (const rows of SMOOTHING) {
-      width.append(h("option", { value: String(rows) }, rows === 1 ? "not smoothed" : `mean of ${rows} rows`));
-    }
-    width.value = String(this.config.smooth ?? 1);
-    width.addEventListener("change", () => this._change({ smooth: Number(width.value) }, true));
+    const width = this.ui.select(
+      "Smoothing",
+      SMOOTHING.map((n) => ({ value: n, label: n === 1 ? "not smoothed" : `mean of ${n} rows` })),
+      this.config.smooth ?? 1,
+      (value) => this._change({ smooth: Number(value) }, true),
+      { testid: "series-smooth" },
+    );
     const add = columnPicker(this.ui, {
       columns,
       label: "add a column",
@@ -127,26 +128,17 @@ export class SeriesPanel {
         }
       },
     });
-    const remove = h(
-      "button",
-      { type: "button", class: "obs-small", "data-testid": "panel-remove", "aria-label": "Remove this panel" },
-      "Remove",
-    );
-    remove.addEventListener("click", () => this.shared.remove(this));
-    this.element = h(
-      "section",
-      { class: "panel obs-panel", "data-testid": "series-panel" },
-      h(
-        "header",
-        { class: "obs-head" },
-        this._heading,
-        h(
-          "span",
-          { class: "obs-actions" },
-          ...exportButtons(this.ui, this._title(), { png: () => this._png(), csv: () => this._csv() }),
-          remove,
-        ),
-      ),
+    this.element = this.ui.panel(this._title(), {
+      testid: "series-panel",
+      class: "obs-panel",
+      actions: [
+        ...exportButtons(this.ui, this._title(), { png: () => this._png(), csv: () => this._csv() }),
+        this.ui.iconButton("close", "Remove this panel", () => this.shared.remove(this), {
+          testid: "panel-remove",
+        }),
+      ],
+    });
+    this.element.body.append(
       h(
         "div",
         { class: "obs-tools" },
@@ -194,7 +186,7 @@ export class SeriesPanel {
 
   _describe() {
     const { h } = this.ui;
-    this._heading.textContent = this._title();
+    this.element.setTitle(this._title());
     this._chips.replaceChildren(
       ...this.config.columns.map((column) => {
         const button = h(

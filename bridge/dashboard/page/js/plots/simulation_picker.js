@@ -19,14 +19,15 @@ export function simulationPicker(shared, config, onChange) {
     onChange({ simulations: ticked });
     say();
   };
-  const button = (text, wanted) => {
-    const made = h("button", { type: "button", class: "obs-small" }, text);
-    made.addEventListener("click", () => {
-      for (const [name, box] of boxes) if (matches(name)) box.checked = wanted;
-      tell();
-    });
-    return made;
-  };
+  const button = (text, wanted) =>
+    shared.context.ui.button(
+      text,
+      () => {
+        for (const [name, box] of boxes) if (matches(name)) box.checked = wanted;
+        tell();
+      },
+      { kind: "quiet" },
+    );
   const matches = (name) => name.toLowerCase().includes(filter.value.trim().toLowerCase());
   const fold = h(
     "details",

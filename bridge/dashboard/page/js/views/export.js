@@ -14,16 +14,14 @@ export function background() {
 }
 
 /** A choice of the two, remembered for all views. */
-export function backgroundChoice(h) {
-  const select = h(
-    "select",
-    { "aria-label": "Background of saved pictures", "data-testid": "export-background" },
-    h("option", { value: "white" }, "PNG on white"),
-    h("option", { value: "theme" }, "PNG as shown"),
+export function backgroundChoice(ui) {
+  return ui.select(
+    "Background of saved pictures",
+    [{ value: "white", label: "PNG on white" }, { value: "theme", label: "PNG as shown" }],
+    background(),
+    (value) => memory.set(BACKGROUND, value),
+    { testid: "export-background" },
   );
-  select.value = background();
-  select.addEventListener("change", () => memory.set(BACKGROUND, select.value));
-  return select;
 }
 
 /**
@@ -31,31 +29,19 @@ export function backgroundChoice(h) {
  * is left out, so is its button. `what` ends the spoken label: "Save as PNG: radius".
  */
 export function exportButtons(ui, what, { png, csv }) {
-  const made = [];
-  const add = (text, testid, action) => {
-    const button = ui.h(
-      "button",
-      {
-        type: "button",
-        class: "obs-small",
-        "data-testid": testid,
-        title: `Save as ${text}`,
-        "aria-label": `Save as ${text}: ${what}`,
-      },
+  const save = (text, testid, action) =>
+    ui.button(
       text,
+      async () => {
+        try {
+          await action();
+        } catch (error) {
+          ui.toast(`The ${text} could not be saved: ${error.message}`, { level: "error" });
+        }
+      },
+      { kind: "quiet", testid, title: `Save as ${text}`, "aria-label": `Save as ${text}: ${what}` },
     );
-    button.addEventListener("click", async () => {
-      try {
-        await action();
-      } catch (error) {
-        ui.toast?.(`The ${text} could not be saved: ${error.message}`, "error");
-      }
-    });
-    made.push(button);
-  };
-  if (png) add("PNG", "export-png", png);
-  if (csv) add("CSV", "export-csv", csv);
-  return made;
+  return [png && save("PNG", "export-png", png), csv && save("CSV", "export-csv", csv)].filter(Boolean);
 }
 
 /**

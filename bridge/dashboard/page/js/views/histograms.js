@@ -1,9 +1,10 @@
 // Histogram panels: one column as steps, two as a map; how often, or as free energy.
 
-import { drawAxes, drawBar, viridis } from "../plots/colour_bar.js";
+import { drawAxes, drawBar } from "../plots/colour_bar.js";
 import { columnPicker, unitOf, withUnit } from "../plots/columns.js";
 import { simulationPicker } from "../plots/simulation_picker.js";
 import { label, lineStyle, onTheme, themeOf } from "../plots/theme.js";
+import { viridis } from "../ui.js";
 import { exportButtons, saveCsv, savePng } from "./export.js";
 
 const HEIGHT = 400;
@@ -13,7 +14,7 @@ const TURN = [-180, -120, -60, 0, 60, 120, 180];
 
 /** One panel. `config`: {x, y, bins, kind, temperature, degrees, simulations, from}. */
 export class HistogramPanel {
-  constructor(config, shared) {
+  constructor(config, shared, parent) {
     this.config = config;
     this.shared = shared;
     this.ui = shared.context.ui;
@@ -21,6 +22,7 @@ export class HistogramPanel {
     this._at = null;
     this._subscription = null;
     this._build();
+    parent.append(this.element);
     this._offTheme = onTheme(() => this._draw());
     this._observer = new ResizeObserver(() => this._draw());
     this._observer.observe(this._host);
@@ -46,7 +48,7 @@ export class HistogramPanel {
     this._subscription = null;
     this._message = null;
     const { config } = this;
-    this._heading.textContent = this._title();
+    this.element.setTitle(this._title());
     this._temperatureBox.hidden = config.kind !== "free_energy";
     if (config.x && !(config.kind === "free_energy" && !this._temperature())) {
       const options = {
@@ -78,7 +80,6 @@ export class HistogramPanel {
     const { h } = this.ui;
     const { config } = this;
     const { columns, compare = [] } = this.shared.context.run;
-    this._heading = h("h3", { class: "obs-title" });
     this._canvas = h("canvas", {
       class: "obs-canvas",
       tabindex: "0",
@@ -93,13 +94,8 @@ export class HistogramPanel {
         columns, label: text, value: config[key] ?? "", testid: `histogram-${key}`, optional,
         onPick: (value) => this._change({ [key]: value || null }),
       });
-    const choice = (name, testid, options, value, onPick) => {
-      const select = h("select", { "aria-label": name, "data-testid": testid });
-      for (const [key, text] of options) select.append(h("option", { value: String(key) }, text));
-      select.value = String(value);
-      select.addEventListener("change", () => onPick(select.value));
-      return select;
-    };
+    const choice = (name, testid, options, value, onPick) =>
+      this.ui.select(name, options.map(([key, text]) => ({ value: key, label: text })), value, onPick, { testid });
     this._degrees = h("input", { type: "checkbox", "data-testid": "histogram-degrees" });
     this._degrees.checked = this._isDegrees();
     this._degrees.addEventListener("change", () => this._change({ degrees: this._degrees.checked }));
@@ -110,26 +106,17 @@ export class HistogramPanel {
     });
     kelvin.addEventListener("change", () => this._change({ temperature: Number(kelvin.value) || null }));
     this._temperatureBox = h("label", { class: "obs-check" }, kelvin, "K");
-    const remove = h(
-      "button",
-      { type: "button", class: "obs-small", "data-testid": "panel-remove", "aria-label": "Remove this panel" },
-      "Remove",
-    );
-    remove.addEventListener("click", () => this.shared.remove(this));
-    this.element = h(
-      "section",
-      { class: "panel obs-panel obs-square", "data-testid": "histogram-panel" },
-      h(
-        "header",
-        { class: "obs-head" },
-        this._heading,
-        h(
-          "span",
-          { class: "obs-actions" },
-          ...exportButtons(this.ui, this._title(), { png: () => this._png(), csv: () => this._csv() }),
-          remove,
-        ),
-      ),
+    this.element = this.ui.panel(this._title(), {
+      testid: "histogram-panel",
+      class: "obs-panel",
+      actions: [
+        ...exportButtons(this.ui, this._title(), { png: () => this._png(), csv: () => this._csv() }),
+        this.ui.iconButton("close", "Remove this panel", () => this.shared.remove(this), {
+          testid: "panel-remove",
+        }),
+      ],
+    });
+    this.element.body.append(
       h(
         "div",
         { class: "obs-tools" },
@@ -204,7 +191,7 @@ export class HistogramPanel {
     if (this.config.range) return this.config.range;
     if (!this._isDegrees()) return null;
     const turn = [-Math.PI, Math.PI];
-    return this.config.y ? [...turn, ...turn] : turn;
+    return this.config.y ? [turn, turn] : turn;
   }
 
   // ------------------------------------------------------------------ plot

@@ -125,25 +125,20 @@ class Observables {
 
   _build(root) {
     const { h } = this.context.ui;
-    const button = (text, testid, action, label = text) => {
-      const made = h("button", { type: "button", class: "button", "data-testid": testid, "aria-label": label }, text);
-      made.addEventListener("click", action);
-      return made;
-    };
-    const axis = h("select", { "aria-label": "What runs along x", "data-testid": "series-x" });
-    for (const [value, text] of [
-      ["time", "simulated time"],
-      ["wall", "wall time"],
-      ["elapsed", "time since the start"],
-      ["step", "step"],
-    ]) axis.append(h("option", { value }, text));
-    axis.value = this.config.x;
-    axis.addEventListener("change", () => {
-      this.config.x = axis.value;
-      this.shared.setRange(null);
-      this.save();
-      for (const panel of this.panels) if (panel instanceof SeriesPanel) panel.subscribe();
-    });
+    const button = (text, testid, action, label = text) =>
+      this.context.ui.button(text, action, { testid, "aria-label": label, title: label });
+    const axis = this.context.ui.select(
+      "What runs along x",
+      [
+        { value: "time", label: "simulated time" },
+        { value: "wall", label: "wall time" },
+        { value: "elapsed", label: "time since the start" },
+        { value: "step", label: "step" },
+      ],
+      this.config.x,
+      (value) => this._changeAxis(value),
+      { testid: "series-x" },
+    );
     this._all = button("Show all", "series-reset", () => this.shared.setRange(null), "Show the whole range and follow the run");
     this._all.disabled = true;
     this._none = h("p", { class: "obs-none", hidden: "" }, "No panels: add one above.");
@@ -159,7 +154,7 @@ class Observables {
         button("−", "zoom-out", () => this.shared.zoom(2), "Zoom out"),
         button("+", "zoom-in", () => this.shared.zoom(0.5), "Zoom in"),
         this._all,
-        backgroundChoice(h),
+        backgroundChoice(this.context.ui),
       ),
       this._none,
       this._series,
@@ -168,12 +163,19 @@ class Observables {
     this._none.hidden = this.config.panels.length > 0;
   }
 
+  _changeAxis(value) {
+    this.config.x = value;
+    this.shared.setRange(null);
+    this.save();
+    for (const panel of this.panels) if (panel instanceof SeriesPanel) panel.subscribe();
+  }
+
   _add(config, asked = false) {
-    const histogram = config.type === "histogram";
-    // A panel that measures itself must be in the page by then: its element is put there first.
-    const panel = histogram ? new HistogramPanel(config, this.shared) : new SeriesPanel(config, this.shared);
+    const panel =
+      config.type === "histogram"
+        ? new HistogramPanel(config, this.shared, this._maps)
+        : new SeriesPanel(config, this.shared, this._series);
     this.panels.push(panel);
-    (histogram ? this._maps : this._series).append(panel.element);
     this._none.hidden = true;
     if (asked) {
       this.save();
