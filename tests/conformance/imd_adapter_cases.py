@@ -16,7 +16,7 @@ import pytest
 from bridge.staging import StagerClient
 from bridge.testing.adapters import PATIENCE, AdapterCase, ProcessMaker, Settable
 
-__all__ = ["imd_case"]
+__all__ = ["Reader", "imd_case"]
 
 ENVIRONMENT = {"PYTHONPATH": str(Path(__file__).parents[2])}
 ENGINE = ProcessMaker(
@@ -30,30 +30,54 @@ def _end(process: subprocess.Popen[str]) -> None:
     process.communicate()
 
 
+class Reader:
+    """``headrace link-imd`` as a process of its own, beside an engine at `port`.
+
+    An engine that is watched for the second time goes on with its stream.
+    """
+
+    def __init__(self, name: str, address: str, *options: str) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self.port: int = free.getsockname()[1]
+        with StagerClient(address) as client:
+            again = any(t.name == f"frames/{name}" for t in client.topics())
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "bridge.cli", "link-imd", f"127.0.0.1:{self.port}", "--stager",
+             address, "--simulation", name, "--silence", f"{PATIENCE:g}", "--patience", "100",
+             *options, *["--again"] * again],
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            env={**os.environ, **ENVIRONMENT},
+        )  # fmt: skip
+        weakref.finalize(self, _end, self._process)
+
+    def leave(self) -> None:
+        """End it as a user does whose engine goes on."""
+        if self._process.poll() is None:
+            self._process.send_signal(signal.SIGTERM)
+            self._process.communicate(timeout=PATIENCE)
+
+    def join(self) -> None:
+        """Wait for its end, which must be a good one."""
+        if self._process.stdout.closed:
+            return
+        said, _ = self._process.communicate(timeout=PATIENCE)
+        assert self._process.returncode == 0, said
+
+
 class _Watched:
     """An engine, and the process that reads it."""
 
     def __init__(
         self, name: str, address: str | None, *, every: int = 1, select: Any = None
     ) -> None:
-        self.reader: subprocess.Popen[str] | None = None
+        self.reader: Reader | None = None
         if address is None:
             self.engine = ENGINE(name, None, every=every)
             return
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            port: int = free.getsockname()[1]
-        with StagerClient(address) as client:
-            again = any(t.name == f"frames/{name}" for t in client.topics())
-        self.reader = subprocess.Popen(
-            [sys.executable, "-m", "bridge.cli", "link-imd", f"127.0.0.1:{port}", "--stager",
-             address, "--simulation", name, "--engine", "lammps", "--units", "real",
-             "--pull", "tip=2:-500:500", "--silence", f"{PATIENCE:g}", "--patience", "100",
-             *["--again"] * again],
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-            env={**os.environ, **ENVIRONMENT},
-        )  # fmt: skip
-        weakref.finalize(self, _end, self.reader)
-        self.engine = ENGINE(name, str(port), every=every)
+        self.reader = Reader(
+            name, address, "--engine", "lammps", "--units", "real", "--pull", "tip=2:-500:500"
+        )
+        self.engine = ENGINE(name, str(self.reader.port), every=every)
         self.went = False
 
     @property
@@ -74,15 +98,11 @@ class _Watched:
         return self.engine.read(parameter)
 
     def close(self, *, finished: bool = True) -> None:
-        reader = self.reader
-        if reader is not None and not finished and reader.poll() is None:
-            reader.send_signal(signal.SIGTERM)
-            reader.communicate(timeout=PATIENCE)
+        if self.reader is not None and not finished:
+            self.reader.leave()
         self.engine.close(finished=finished)
-        if reader is None or not finished or not self.went or reader.stdout.closed:
-            return
-        said, _ = reader.communicate(timeout=PATIENCE)
-        assert reader.returncode == 0, said
+        if self.reader is not None and finished and self.went:
+            self.reader.join()
 
 
 def imd_case() -> AdapterCase:

@@ -17,7 +17,12 @@ from bridge.commands import Capability
 from bridge.testing import adapters
 from bridge.testing.adapters import CHECKS, AdapterCase, check_adapter
 from sim_adapters.link import Link
-from tests.conformance import adapter_cases, adios_adapter_cases, imd_adapter_cases
+from tests.conformance import (
+    adapter_cases,
+    adios_adapter_cases,
+    gromacs_adapter_cases,
+    imd_adapter_cases,
+)
 from tests.conformance.adapter_cases import Walk, link_case
 
 CASES = {
@@ -25,6 +30,7 @@ CASES = {
     "adios2": adios_adapter_cases.ingest_case,
     "adios2 beside a stager": adios_adapter_cases.both_case,
     "imd": imd_adapter_cases.imd_case,
+    "imd of gromacs": gromacs_adapter_cases.gromacs_case,
 }
 
 
