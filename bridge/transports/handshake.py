@@ -60,6 +60,8 @@ class HandshakeWatch:
             | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
             | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
         )
+        # ZeroMQ signals by the descriptor only those who have looked and found nothing.
+        self.look()
 
     def look(self) -> None:
         """Read the events since the last look; never blocks."""

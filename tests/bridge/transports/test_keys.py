@@ -4,6 +4,7 @@ import contextlib
 import os
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -30,7 +31,9 @@ def client() -> KeyPair:
 
 def problem_of(channel: Channel) -> HeadraceError:
     """Wait as a client does: receive returns early when there is a problem."""
+    began = time.monotonic()
     assert channel.receive(PATIENCE) is None
+    assert time.monotonic() - began < PATIENCE, "Nobody was woken by the problem."
     problem = channel.problem()
     assert problem is not None
     return problem
