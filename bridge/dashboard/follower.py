@@ -1,0 +1,226 @@
+"""The thread that reads a run from staging, like anybody else, and takes nothing away.
+
+It belongs to no consumer group, so nothing is held back for it; it reads results and records, and
+never the streams of frames. What is released before it was read is counted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+import time
+from collections.abc import Callable
+
+from bridge.dashboard.stores.memory import Memory
+from bridge.errors import HeadraceError, OffsetOutOfRange, StagingError, TransportError
+from bridge.staging.client_like import ClientLike
+from bridge.staging.messages import TopicStatus
+
+__all__ = ["Follower"]
+
+log = logging.getLogger(__name__)
+
+FRAMES = "frames/"
+ALWAYS = ("decisions", "approvals", "events")
+OF_SIMULATIONS = ("acks/", "commands/")
+READ = ("status/", *OF_SIMULATIONS)
+
+POLL, LOOK, LIST, RETRY = 0.1, 1.0, 10.0, 1.0
+"""Seconds between two readings of records, looks at the streams of frames, listings of all topics,
+and attempts to reach the stager."""
+SHARE = 0.2
+"""Of one processor that reading takes at most, once it has caught up; half of one before."""
+
+
+class Follower:
+    """Reads what comes, from a thread of its own, until it is stopped.
+
+    Parameters
+    ----------
+    connect
+        Makes a client; called in the thread, again whenever the way is cut.
+    memory
+        Where everything goes.
+    pipeline
+        Whose results; empty for that of the first engine that is heard of.
+    """
+
+    def __init__(
+        self, connect: Callable[[], ClientLike], memory: Memory, *, pipeline: str = ""
+    ) -> None:
+        self.pipeline = pipeline
+        self.address = ""
+        self.error = ""
+        self.connected = False
+        self.caught_up = threading.Event()
+        self.missed: dict[str, int] = {}
+        self.skipped: dict[str, int] = {}
+        self._connect = connect
+        self._memory = memory
+        self._positions: dict[str, int] = {}
+        self._instance = ""
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="dashboard-feed", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def stop(self, timeout: float = 15.0) -> None:
+        """End; waits for the thread."""
+        self._stop.set()
+        if self._thread.ident is not None:
+            self._thread.join(timeout)
+
+    # ------------------------------------------------------------------- thread
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            try:
+                with contextlib.closing(self._connect()) as client:
+                    self._follow(client)
+            except OffsetOutOfRange as error:
+                # The stager was started anew in between; where its topics begin is asked again.
+                log.info("%s", error)
+                self._instance = ""
+            except (StagingError, TransportError) as error:
+                self.error = str(error)
+            except HeadraceError as error:
+                log.warning("The run cannot be read: %s", error)
+                self.error = str(error)
+            except Exception as error:
+                # A page without news that says why is better than one that says nothing.
+                log.exception("The run cannot be read.")
+                self.error = f"The run cannot be read: {error}."
+            self.connected = False
+            self._stop.wait(RETRY)
+
+    def _follow(self, client: ClientLike) -> None:
+        look = listing = 0.0
+        while not self._stop.is_set():
+            began = time.monotonic()
+            cpu = time.thread_time()
+            if began >= listing:
+                self._list(client)
+                listing = began + (LIST if self.pipeline else LOOK)
+            if began >= look:
+                self._look(client)
+                look = began + LOOK
+            self.connected, self.error = True, ""
+            behind = self.read(client)
+            if not behind:
+                self.caught_up.set()
+            busy = time.thread_time() - cpu
+            pause = busy if behind else max(POLL, busy / SHARE)
+            self._stop.wait(max(0.0, pause - (0.0 if behind else time.monotonic() - began)))
+
+    def read(self, client: ClientLike) -> bool:
+        """Read what there is, one portion; returns whether there is more."""
+        follow = f"results/{self.pipeline}/" if self.pipeline else ""
+        with client.fetch(
+            self._positions, follow=follow, max_frames=20_000, max_bytes=8 << 20, wait=0.001
+        ) as got:
+            memory = self._memory
+            with memory.lock:
+                for gap in got.gaps:
+                    self._miss(gap.topic, gap.stop - gap.first)
+                for record in got.records:
+                    memory.take(record.topic, record.data, record.stamp)
+                memory.settle()
+            for topic in got.positions:
+                if topic not in self._positions and topic.startswith("results/"):
+                    # Followed of itself, from its oldest record on.
+                    self._positions[topic] = 0
+            self._positions.update(got.positions)
+            return any(got.positions.get(t, end) < end for t, end in got.ends.items())
+
+    def _miss(self, topic: str, count: int) -> None:
+        self.missed[topic] = self.missed.get(topic, 0) + count
+        if topic.startswith("results/"):
+            self._memory.simulations.miss(topic.split("/", 2)[2].partition("@")[0], count)
+
+    # ------------------------------------------------------------------- listing
+
+    def _list(self, client: ClientLike) -> None:
+        """Look which topics there are; after a change of stagers, where they begin."""
+        topics = client.topics("", schemas=False)
+        if not self.pipeline:
+            self.pipeline = guess_pipeline(topics)
+        anew = client.instance != self._instance
+        memory = self._memory
+        with memory.lock:
+            memory.topics = {t.name: t for t in topics}
+            for topic in topics:
+                plain = topic.name.partition("@")[0]
+                results = bool(self.pipeline) and plain.startswith(f"results/{self.pipeline}/")
+                if not (plain in ALWAYS or plain.startswith(READ) or results):
+                    if anew and plain.startswith(FRAMES):
+                        self._check_life(topic)
+                    continue
+                position = self._positions.get(topic.name)
+                if position is None or (anew and topic.end < position):
+                    # Of what was released before anybody looked, it is said that it is missing.
+                    if topic.low:
+                        self._miss(topic.name, topic.low)
+                    self._positions[topic.name] = self._begin(topic) if results else topic.low
+            if anew:
+                here = {t.name for t in topics}
+                for name in self._positions.keys() - here:
+                    self._positions[name] = 0
+            for name in ALWAYS:
+                self._positions.setdefault(name, 0)
+        self._instance = client.instance
+
+    def _check_life(self, topic: TopicStatus) -> None:
+        name = topic.name.removeprefix(FRAMES)
+        known = self._memory.simulations.status(name)
+        if known is not None and topic.end < known.end:
+            self._memory.results.forget_frames(name)
+
+    def _begin(self, topic: TopicStatus) -> int:
+        """Return where to begin with results: not with those beyond the limit of the backlog."""
+        share = self._memory.limits.backlog // max(1, len(self._memory.topics))
+        size = topic.bytes / max(1, topic.end)
+        count = int(share / max(1.0, size))
+        begin = max(topic.low, topic.end - max(1, count))
+        if begin > topic.low:
+            self.skipped[topic.name] = begin - topic.low
+        return begin
+
+    def _look(self, client: ClientLike) -> None:
+        memory = self._memory
+        topics = client.topics(FRAMES, schemas=False)
+        with memory.lock:
+            unknown = memory.simulations.undeclared(topics)
+        declared: list[TopicStatus] = []
+        if unknown:
+            prefixes = [FRAMES] if len(unknown) > 4 else [FRAMES + name for name in unknown]
+            for prefix in prefixes:
+                declared += client.topics(prefix, schemas=True)
+        with memory.lock:
+            for topic in declared:
+                if topic.schema is not None:
+                    name = topic.name.removeprefix(FRAMES)
+                    memory.simulations.declare(name, topic.schema, topic.capabilities)
+            for topic in topics:
+                self._check_life(topic)
+                memory.topics[topic.name] = topic
+            memory.look(topics, self.pipeline)
+        for topic in topics:
+            name = topic.name.removeprefix(FRAMES)
+            for head in OF_SIMULATIONS:
+                self._positions.setdefault(head + name, 0)
+
+
+def guess_pipeline(topics: list[TopicStatus]) -> str:
+    """Return the pipeline with the most results, or one whose engine told of itself."""
+    count: dict[str, int] = {}
+    for topic in topics:
+        kind, _, rest = topic.name.partition("@")[0].partition("/")
+        if kind == "results":
+            name = rest.partition("/")[0]
+            count[name] = count.get(name, 0) + 1 + topic.end
+        elif kind == "status":
+            count.setdefault(rest, 0)
+    return max(sorted(count), key=count.__getitem__, default="")

@@ -1,0 +1,146 @@
+"""Everything that a dashboard remembers of one run; whoever touches it holds its lock."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import msgspec
+import numpy as np
+
+from bridge.codec import decode_batch
+from bridge.commands import Event
+from bridge.dashboard.stores.events import EventStore
+from bridge.dashboard.stores.history import History
+from bridge.dashboard.stores.ledger import LedgerStore
+from bridge.dashboard.stores.results import ResultStore
+from bridge.dashboard.stores.simulations import SimulationStore
+from bridge.engines.protocol import EngineStatistics
+from bridge.errors import HeadraceError
+from bridge.staging.messages import TopicStatus
+
+__all__ = ["Limits", "Memory"]
+
+_events = msgspec.msgpack.Decoder(Event)
+_statuses = msgspec.msgpack.Decoder(EngineStatistics)
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How much is remembered.
+
+    Attributes
+    ----------
+    points
+        Rows of results, evenly thinned over the run.
+    recent
+        Newest rows of results, as they came.
+    events, ledger
+        Events, and lines of the ledger.
+    history
+        Samples of the state of all simulations, and of each engine, evenly thinned.
+    backlog
+        Bytes of results that were stored before the dashboard was opened, to be read.
+    recording
+        Bytes of the recording on disk.
+    """
+
+    points: int = 200_000
+    recent: int = 50_000
+    events: int = 10_000
+    ledger: int = 20_000
+    history: int = 720
+    backlog: int = 1 << 30
+    recording: int = 200_000_000
+
+
+class Memory:
+    """The stores of one run.
+
+    Parameters
+    ----------
+    limits
+        How much they hold.
+
+    Attributes
+    ----------
+    lock
+        Held by whoever reads or changes anything here.
+    statuses
+        Pipeline to what its engine said over time; without progress by simulation.
+    latest
+        Pipeline to what its engine said last.
+    unreadable
+        Records that could not be read, since another version or somebody else wrote them.
+    """
+
+    def __init__(self, limits: Limits | None = None) -> None:
+        self.limits = limits or Limits()
+        self.lock = threading.RLock()
+        self.results = ResultStore(self.limits.points, self.limits.recent)
+        self.simulations = SimulationStore(self.limits.history)
+        self.ledger = LedgerStore(self.limits.ledger)
+        self.events = EventStore(self.limits.events)
+        self.statuses: dict[str, History[EngineStatistics]] = {}
+        self.latest: dict[str, EngineStatistics] = {}
+        self.topics: dict[str, TopicStatus] = {}
+        self.unreadable = 0
+        self.version = 0
+        self.started: float | None = None
+        self.seen: float | None = None
+
+    def take(self, topic: str, data: memoryview, stamp: float) -> None:
+        """Take in a record of the log; one that cannot be read is counted, and passed over."""
+        self.version += 1
+        try:
+            self._take(topic.partition("@")[0], data, stamp)
+        except (HeadraceError, msgspec.MsgspecError, ValueError, TypeError):
+            self.unreadable += 1
+
+    def _take(self, topic: str, data: memoryview, stamp: float) -> None:
+        kind = topic.partition("/")[0]
+        if kind == "results":
+            simulation = topic.split("/", 2)[2]
+            self.results.add(decode_batch(data)[0], stamp, simulation)
+        elif kind in ("decisions", "approvals", "commands", "acks"):
+            self.ledger.add_record(topic, data, stamp)
+        elif kind == "events":
+            event = _events.decode(data)
+            if not event.stamp:
+                event = msgspec.structs.replace(event, stamp=stamp)
+            self.events.add(event)
+        elif kind == "status":
+            self.take_status(_statuses.decode(data))
+
+    def take_status(self, status: EngineStatistics) -> None:
+        """Take in what an engine said of itself."""
+        name = status.pipeline
+        self.latest[name] = status
+        history = self.statuses.setdefault(name, History(self.limits.history, 0.9))
+        history.add(status.stamp, msgspec.structs.replace(status, simulations={}))
+
+    def settle(self) -> None:
+        """Put what was taken in where it is read from."""
+        self.results.flush()
+
+    def look(self, topics: list[TopicStatus], pipeline: str, now: float | None = None) -> None:
+        """Take in the state of the streams of frames."""
+        now = time.time() if now is None else now
+        self.version += 1
+        self.seen = now
+        status = self.latest.get(pipeline)
+        progress = {} if status is None else status.simulations
+        paused = {n for n in self.simulations.names if self.ledger.paused(n)}
+        self.simulations.look(topics, progress, paused, now)
+
+    @property
+    def span(self) -> tuple[float | None, float | None]:
+        """Unix times of the first and the last thing that is remembered."""
+        starts = [self.simulations.history.start, *(h.start for h in self.statuses.values())]
+        stamps = self.results.sample.key("stamp")
+        starts += [float(stamps.min())] if len(stamps) else []
+        starts += [e.stamp for e in self.events.all()[:1]]
+        known = [s for s in starts if s]
+        ends = [self.seen or 0.0, float(stamps[-1]) if len(stamps) else 0.0]
+        end = max(ends)
+        start = self.started or (min(known) if known else None)
+        return start, (end if end and np.isfinite(end) else None)

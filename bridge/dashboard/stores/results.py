@@ -1,0 +1,225 @@
+"""Rows of results: evenly thinned over the whole run, and the newest ones as they are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bridge.dashboard.stores.table import Table
+from bridge.frames import FrameBatch
+
+__all__ = ["WIDEST", "ResultStore", "true_offsets"]
+
+Array = npt.NDArray[Any]
+
+WIDEST, WIDTH = 32, 256
+"""Numbers of one column, and of all columns together, that are kept of each frame."""
+
+_KINDS = "biuf"
+
+
+def true_offsets(offsets: Array) -> Array:
+    """Return the offsets that rows once had, those of frames that are gone included."""
+    return np.where(offsets < 0, -1 - offsets, offsets)
+
+
+class ResultStore:
+    """What the pipelines computed of the frames, in bounded memory.
+
+    Every `stride`-th offset of each simulation is kept; when there are too many rows, the stride is
+    doubled and every second row forgotten. So the rows are an even sample of all frames, and
+    histograms of them are not biased. Beside them, the newest rows are kept as they came.
+
+    Parameters
+    ----------
+    limit
+        Rows of the even sample at most.
+    recent
+        Newest rows that are kept as they are.
+
+    Attributes
+    ----------
+    names
+        Simulations, in the order of their numbers.
+    sample, recent
+        The rows.
+    stride
+        One offset in so many is in the sample.
+    generation
+        Grows whenever rows of the sample were forgotten or changed.
+    seq
+        Rows that came; the next one gets this number.
+    sizes
+        Column to its numbers in a frame, those that are not kept included.
+    """
+
+    def __init__(self, limit: int = 200_000, recent: int = 50_000) -> None:
+        self.names: list[str] = []
+        self.sample = Table()
+        self.recent = Table()
+        self.stride = 1
+        self.generation = 0
+        self.seq = 0
+        self.sizes: dict[str, int] = {}
+        self._limit = max(16, limit)
+        self._recent = max(16, recent)
+        self._numbers: dict[str, int] = {}
+        self._taken: dict[str, bool] = {}
+        self._versions: dict[str, tuple[int, int, dict[int, list[float]]]] = {}
+        self._pending: dict[tuple[Any, ...], list[tuple[FrameBatch, int, float]]] = {}
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all rows."""
+        return self.sample.nbytes + self.recent.nbytes
+
+    @property
+    def columns(self) -> dict[str, int]:
+        """Columns that are kept, and their widths."""
+        return {name: size for name, size in self.sizes.items() if self._taken[name]}
+
+    def number(self, simulation: str) -> int:
+        """Return the number of a simulation, which is given one if it has none."""
+        found = self._numbers.get(simulation)
+        if found is None:
+            found = self._numbers[simulation] = len(self.names)
+            self.names.append(simulation)
+        return found
+
+    def numbers(self, simulations: Sequence[str] | None) -> Array | None:
+        """Return which simulations are meant, as a table of booleans; None for all."""
+        if simulations is None:
+            return None
+        chosen = np.zeros(max(1, len(self.names)), np.bool_)
+        for name in simulations:
+            if name in self._numbers:
+                chosen[self._numbers[name]] = True
+        return chosen
+
+    # -------------------------------------------------------------------- adding
+
+    def add(self, batch: FrameBatch, stamp: float, simulation: str = "") -> None:
+        """Take in results; their arrays must stay valid until `flush`.
+
+        Parameters
+        ----------
+        batch
+            Results.
+        stamp
+            Unix time in seconds at which they were stored.
+        simulation
+            Its name, if not that of the batch.
+        """
+        if not len(batch):
+            return
+        number = self.number(simulation or batch.simulation)
+        kept = [n for n, v in batch.columns.items() if self._takes(n, v)]
+        signature = tuple((n, batch.columns[n].shape[1:]) for n in kept)
+        self._pending.setdefault(signature, []).append((batch, number, stamp))
+
+    def _takes(self, name: str, values: Array) -> bool:
+        taken = self._taken.get(name)
+        if taken is None:
+            if values.dtype.kind not in _KINDS:
+                taken = False
+                width = 0
+            else:
+                width = int(np.prod(values.shape[1:], dtype=np.int64))
+                used = sum(self.sizes[n] for n, t in self._taken.items() if t)
+                taken = 0 < width <= WIDEST and used + width <= WIDTH
+            self._taken[name] = taken
+            self.sizes[name] = width
+        return taken
+
+    def flush(self) -> int:
+        """Put what was added into the tables; returns how many rows there were."""
+        count = 0
+        for signature, parts in self._pending.items():
+            count += self._append([name for name, _ in signature], parts)
+        self._pending.clear()
+        if self.recent.n > 2 * self._recent:
+            self.recent.keep(np.arange(self.recent.n - self._recent, self.recent.n))
+        return count
+
+    def _append(self, names: Sequence[str], parts: list[tuple[FrameBatch, int, float]]) -> int:
+        batches = [b for b, _, _ in parts]
+        lengths = [len(b) for b in batches]
+        n = sum(lengths)
+        keys: dict[str, Array] = {
+            "simulation": np.repeat(np.array([k for _, k, _ in parts], np.uint16), lengths),
+            "offset": np.concatenate([b.offsets for b in batches]),
+            "step": np.concatenate([b.steps for b in batches]),
+            "time": np.concatenate([b.times for b in batches]),
+            "epoch": np.concatenate([b.epochs for b in batches]),
+            "stamp": np.repeat(np.array([s for _, _, s in parts]), lengths),
+            "seq": np.arange(self.seq, self.seq + n),
+        }
+        self.seq += n
+        columns = {
+            name: np.concatenate([b.columns[name].reshape(len(b), -1) for b in batches])
+            for name in names
+        }
+        with np.errstate(over="ignore", invalid="ignore"):
+            columns = {k: v.astype(np.float32, copy=False) for k, v in columns.items()}
+        self.put(keys, columns)
+        return n
+
+    def put(self, keys: Mapping[str, Array], columns: Mapping[str, Array]) -> None:
+        """Take in rows that are in arrays already, and have their numbers."""
+        self.recent.extend(keys, columns)
+        if self.stride > 1:
+            rows = np.flatnonzero(true_offsets(keys["offset"]) % self.stride == 0)
+            keys = {k: v[rows] for k, v in keys.items()}
+            columns = {k: v[rows] for k, v in columns.items()}
+        self.sample.extend(keys, columns)
+        while self.sample.n > self._limit and self.stride < 1 << 40:
+            self.stride *= 2
+            self.sample.keep(true_offsets(self.sample.key("offset")) % self.stride == 0)
+            self.generation += 1
+
+    def versions(self, column: str) -> list[dict[str, Any]]:
+        """Return each version in a column of the sample: since when, and in how many rows."""
+        generation, seq, found = self._versions.get(column, (-1, 0, {}))
+        if generation != self.generation:
+            seq, found = 0, {}
+        if column in self.sample.columns:
+            first = int(np.searchsorted(self.sample.key("seq"), seq))
+            values = self.sample.column(column)[first:, 0]
+            values = np.where(values > 0, values, 0).astype(np.int64)
+            stamps = self.sample.key("stamp")[first:]
+            numbers, counts = np.unique(values, return_counts=True)
+            for number, count in zip(numbers.tolist(), counts.tolist(), strict=True):
+                since = float(stamps[values == number].min())
+                before = found.setdefault(number, [since, 0])
+                found[number] = [min(before[0], since), before[1] + count]
+            self._versions[column] = (self.generation, self.seq, found)
+        return [
+            {"version": number, "stamp": stamp, "count": int(count)}
+            for number, (stamp, count) in sorted(found.items())
+            if number > 0
+        ]
+
+    def load(
+        self, keys: Mapping[str, Array], columns: Mapping[str, Array], sizes: Mapping[str, int]
+    ) -> None:
+        """Take up the rows of a recording."""
+        for name, size in sizes.items():
+            self.sizes[name] = size
+            self._taken[name] = name in columns
+        self.put(keys, columns)
+        self.seq = max(self.seq, int(keys["seq"].max(initial=-1)) + 1)
+
+    def forget_frames(self, simulation: str) -> None:
+        """Note that the frames of a simulation are gone: its offsets begin anew."""
+        number = self._numbers.get(simulation)
+        if number is None:
+            return
+        self.flush()
+        for table in (self.sample, self.recent):
+            rows = table.key("simulation") == number
+            offsets = table.key("offset")
+            offsets[rows] = np.where(offsets[rows] < 0, offsets[rows], -1 - offsets[rows])
+        self.generation += 1

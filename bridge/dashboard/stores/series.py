@@ -1,0 +1,161 @@
+"""Time series of results: thinned where they are old, as they came where they are new."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bridge.dashboard.stores.columns import Columns
+from bridge.dashboard.stores.points import Cursor, ask, extent, spread
+from bridge.dashboard.stores.results import ResultStore
+from bridge.dashboard.stores.table import Table
+from bridge.errors import ConfigError
+
+__all__ = ["series"]
+
+Array = npt.NDArray[Any]
+
+AXES = ("time", "wall", "step")
+
+
+def series(
+    store: ResultStore,
+    columns: Columns,
+    wanted: Sequence[str],
+    *,
+    simulations: Sequence[str] | None = None,
+    x: str = "time",
+    limit: int = 2000,
+    since: str | None = None,
+    at: float | None = None,
+    base: float = 0.0,
+    frames: Table | None = None,
+) -> tuple[dict[str, Any], dict[str, Array]]:
+    """Return series, see `bridge.dashboard.feed.Feed.series`."""
+    if x not in AXES:
+        raise ConfigError(f"The axis of a series is one of {', '.join(AXES)}; it is {x!r}.")
+    names = [columns.meant(text) for text in wanted]
+    for text in names:
+        columns.check(text)
+    of_frames = [text for text in names if columns.of_frames(text)]
+    of_results = [text for text in names if text not in of_frames]
+    question = ask(tuple(names), tuple(simulations or ()), simulations is None, x, limit)
+    cursor = Cursor.read(since, question)
+    until = np.inf if at is None else at
+    most = 4 * limit * max(1, len(store.names) if simulations is None else len(simulations))
+    if cursor is not None and (cursor.sent > most or cursor.at != until):
+        cursor = None
+    listed: list[dict[str, Any]] = []
+    arrays: dict[str, Array] = {}
+    sent = 0
+    parts: list[tuple[Table, list[str]]] = []
+    if of_results:
+        # The newest rows are there as they came; of what is older, the sample.
+        first = int(store.recent.key("seq")[0]) if store.recent.n else store.seq
+        parts.append((_both(store, first, cursor, of_results), of_results))
+    if of_frames and frames is not None:
+        parts.append((_tail(frames, cursor and cursor.stride), of_frames))
+    for table, texts in parts:
+        sent += _series_of(table, texts, store, simulations, x, limit, until, base, listed, arrays)
+    stride = frames.key("seq")[-1] + 1 if frames is not None and frames.n else 0
+    after = Cursor(
+        question, 0, store.seq, int(stride), sent + (cursor.sent if cursor else 0), until
+    )
+    meta = {
+        "cursor": str(after),
+        "reset": cursor is None,
+        "x": x,
+        "stamp0": base,
+        "columns": names,
+        "series": listed,
+        "stride": store.stride,
+        "sampled": store.stride > 1,
+    }
+    return meta, arrays
+
+
+def _series_of(
+    table: Table,
+    texts: Sequence[str],
+    store: ResultStore,
+    simulations: Sequence[str] | None,
+    x: str,
+    limit: int,
+    until: float,
+    base: float,
+    listed: list[dict[str, Any]],
+    arrays: dict[str, Array],
+) -> int:
+    """Add the series of a table, one for each simulation and column; return how many rows."""
+    rows = np.arange(table.n)
+    chosen = store.numbers(simulations)
+    if chosen is not None:
+        rows = rows[chosen[table.key("simulation")]]
+    if np.isfinite(until):
+        rows = rows[table.key("stamp")[rows] <= until]
+    numbers = table.key("simulation")[rows]
+    order = np.argsort(numbers, kind="stable")
+    rows, numbers = rows[order], numbers[order]
+    found, starts = np.unique(numbers, return_index=True)
+    stops = [*starts[1:], len(rows)]
+    ordered = sorted(zip(found, starts, stops, strict=True), key=lambda f: store.names[f[0]])
+    sent = 0
+    for number, start, stop in ordered:
+        mine = rows[start:stop][spread(stop - start, limit)]
+        values = [Columns.pick(table, mine, text) for text in texts]
+        for text, v in zip(texts, values, strict=True):
+            some = np.isfinite(v)
+            if not some.any():
+                continue
+            index = len(listed)
+            xs = Columns.pick(table, mine[some], x)
+            arrays[f"x{index}"] = xs - base if x == "wall" else xs
+            arrays[f"y{index}"] = v[some].astype(np.float32)
+            arrays[f"e{index}"] = table.key("epoch")[mine[some]]
+            sent += len(xs)
+            listed.append(
+                {
+                    "simulation": store.names[number],
+                    "column": text,
+                    "index": index,
+                    "points": len(xs),
+                    "total": int(stop - start),
+                    "stride": store.stride,
+                    "range": extent(arrays[f"y{index}"]),
+                }
+            )
+    return sent
+
+
+def _both(store: ResultStore, first: int, cursor: Cursor | None, texts: Sequence[str]) -> Table:
+    """Return the rows behind a cursor, of the sample up to row number `first` and then all."""
+    begin = cursor.seq if cursor is not None else 0
+    roots = {text.partition("[")[0] for text in texts}
+    out = Table()
+    for table, low, high in (
+        (store.sample, begin, first),
+        (store.recent, max(begin, first), store.seq),
+    ):
+        seqs = table.key("seq")
+        rows = slice(*np.searchsorted(seqs, [low, max(low, high)]).tolist())
+        out.extend(
+            {k: v[: table.n][rows] for k, v in table.keys.items()},
+            {k: v[: table.n][rows] for k, v in table.columns.items() if k in roots},
+        )
+    return out
+
+
+def _tail(table: Table, seq: int | None) -> Table:
+    """Return the rows from a number on."""
+    if not seq:
+        return table
+    rows = slice(int(np.searchsorted(table.key("seq"), seq)), table.n)
+    out = Table()
+    out.extend(
+        {k: v[: table.n][rows] for k, v in table.keys.items()},
+        {k: v[: table.n][rows] for k, v in table.columns.items()},
+    )
+    return out
