@@ -1,0 +1,63 @@
+// What the colour of a point says.
+
+import { unitOf, withUnit } from "../plots/columns.js";
+import { channels, pixel, table } from "../viridis.js";
+
+/** What can be had without asking the server for a column. */
+export const OWN = [
+  { value: ":time", label: "time" },
+  { value: ":stamp", label: "wall time" },
+  { value: ":simulation", label: "simulation" },
+  { value: ":version", label: "model version" },
+];
+
+const NONE_LIGHT = "#b9bec6";
+const NONE_DARK = "#4a525d";
+
+/** Colours of simulations, by their number: one list for the whole page would be too short. */
+export function classColours(ui, count) {
+  return ui.palette(Math.max(1, count));
+}
+
+/** The part of a map that can be told from the background. */
+export function readable(name, theme) {
+  const whole = table(name);
+  return theme.dark ? whole.subarray(40) : whole.subarray(0, 236);
+}
+
+/**
+ * How to colour: {values, table, low, high, none, title, classes?}, as `drawPoints` takes it.
+ * `ranges` keeps what was seen, so that colours keep their meaning while points come.
+ */
+export function shadeOf(mode, { points, ranges, theme, ui, map, columns, timeUnit }) {
+  const none = pixel(channels(theme.dark ? NONE_DARK : NONE_LIGHT));
+  if (mode === ":simulation") {
+    const names = points.meta.simulations ?? [];
+    const colours = classColours(ui, names.length);
+    return { values: points.simulation, table: pixels(colours), none, classes: names.map((name, i) => ({ name, colour: colours[i % colours.length] })) };
+  }
+  if (mode === ":version") {
+    const versions = points.versions.map((one) => one.version);
+    const colours = classColours(ui, versions.length);
+    const list = new Uint32Array((versions.at(-1) ?? 0) + 1).fill(none);
+    versions.forEach((version, i) => { list[version] = pixel(channels(colours[i % colours.length])); });
+    return { values: points.version, table: list, none, classes: versions.map((version, i) => ({ name: versionName(version), version, colour: colours[i % colours.length] })) };
+  }
+  const name = mode.startsWith(":") ? mode.slice(1) : "colour";
+  const [low, high] = ranges[name] ?? [0, 0];
+  const shade = { values: points[name], table: readable(map, theme), low, high: high > low ? high : low + 1, none };
+  if (name === "time") return { ...shade, title: withUnit("time", timeUnit) };
+  if (name === "stamp") {
+    const start = points.meta.base ?? 0;
+    return { ...shade, title: "wall time", format: (value) => ui.format.clock(start + value) };
+  }
+  return { ...shade, title: withUnit(mode, unitOf(columns, mode)) };
+}
+
+export function versionName(version) {
+  return version > 0 ? `v${version}` : "no model";
+}
+
+function pixels(colours) {
+  return Uint32Array.from(colours, (colour) => pixel(channels(colour)));
+}
