@@ -5,12 +5,12 @@ const GROW = 1024;
 
 /** Rows of one column of one simulation. A NaN in `y` is a gap: the line is broken there. */
 export class Series {
-  constructor({ run = "", simulation, column, total = 0, stride = 1 }) {
+  constructor({ run = "", simulation, column }) {
     this.run = run;
     this.simulation = simulation;
     this.column = column;
-    this.total = total;
-    this.stride = stride;
+    this.total = 0;
+    this.stride = 1;
     this.length = 0;
     this.breaks = [];
     this._x = new Float64Array(GROW);
@@ -273,17 +273,19 @@ export class SeriesSet {
     const fresh = meta.reset || message.first || !this._runs.has(run);
     const known = fresh ? new Map() : this._runs.get(run);
     const before = fresh ? "" : [...known.keys()].join();
-    (meta.series || []).forEach((entry, index) => {
-      const k = entry.index ?? index;
+    const begin = meta.x === "wall" ? (meta.base ?? 0) : 0;
+    for (const entry of meta.series ?? []) {
       const name = `${entry.simulation}\u0000${entry.column}`;
       if (!known.has(name)) known.set(name, new Series({ ...entry, run }));
       const series = known.get(name);
-      series.total = Math.max(series.total, entry.total ?? 0);
-      if (fresh) series.stride = entry.stride ?? 1;
-      series.append(message.arrays[`x${k}`], message.arrays[`y${k}`], message.arrays[`e${k}`]);
-      if (!message.arrays[`e${k}`]) series.breaks.push(...(entry.epochs ?? []));
+      const given = message.arrays[entry.x];
+      const rows = entry.of ?? given.length;
+      series.total += rows;
+      if (given.length && rows > given.length) series.stride = Math.max(series.stride, rows / given.length);
+      series.append(begin ? given.map((x) => x + begin) : given, message.arrays[entry.y], message.arrays[entry.e]);
       series.thin(2 * this.limit);
-    });
+    }
+    this.sampled = Boolean(meta.sampled);
     this._runs.set(run, known);
     this.meta = { ...this.meta, ...meta };
     return fresh || before !== [...known.keys()].join();

@@ -204,11 +204,7 @@ export class SeriesPanel {
 
   _take(message, run) {
     const begun = this.shared.begun(run);
-    if (begun) {
-      for (const [name, values] of Object.entries(message.arrays)) {
-        if (name.startsWith("x")) message.arrays[name] = values.map((x) => x - begun);
-      }
-    }
+    if (begun) message.meta.base = (message.meta.base ?? 0) - begun;
     if (this.set.take(message, run)) this._draw(true);
     // A wider extent of one panel moves the axis of all.
     this.shared.later();
@@ -425,7 +421,8 @@ export class SeriesPanel {
     if (!this.config.columns.length) words.push("Add a column to see its numbers.");
     else if (!rows) words.push("No rows yet.");
     else words.push(`${this._drawn.length} lines, ${rows.toLocaleString("en")} rows.`);
-    if (stride > 1) words.push(`Thinned: the least and greatest of about each ${Math.round(stride * 2)} rows.`);
+    if (stride > 1.01) words.push(`Thinned: about one row in ${stride < 10 ? stride.toFixed(1) : Math.round(stride)}, the least and greatest of each stretch.`);
+    if (this.set.sampled) words.push("Of older rows the server has kept an even sample.");
     if (this._columnsThinned) words.push("On screen: the least and greatest of each column of pixels; zoom in for more.");
     if (breaks) words.push(`${breaks} ${breaks === 1 ? "restart" : "restarts"}, marked; lines are broken there.`);
     if (this._hidden) words.push(`${this._hidden} values that are not above 0 have no place on a log scale.`);
@@ -433,7 +430,7 @@ export class SeriesPanel {
     Object.assign(this._host.dataset, {
       rows: String(rows),
       lines: String(this._drawn.length),
-      stride: String(stride),
+      stride: stride.toFixed(2),
       breaks: String(breaks),
     });
   }

@@ -340,6 +340,10 @@ export class HistogramPanel {
     ctx.font = "600 12px system-ui, sans-serif";
     ctx.textAlign = "left";
     ctx.textBaseline = "top";
+    ctx.setLineDash([]);
+    ctx.lineWidth = 3;
+    ctx.strokeStyle = theme.background;
+    ctx.strokeText("target", x0 + 5, y1 + 5);
     ctx.fillText("target", x0 + 5, y1 + 5);
     ctx.restore();
   }
