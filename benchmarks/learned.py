@@ -73,7 +73,8 @@ def steered(job: tuple[str, int, int]) -> tuple[float, bool, int]:
 
 def run(quick: bool) -> dict[str, Any]:
     """Measure; see the module's text. In full it takes about 25 minutes on two idle cores."""
-    seeds = range(1, 5) if quick else range(1, 13)
+    # Settings of the examples were chosen with other seeds.
+    seeds = range(101, 105) if quick else range(101, 113)
     with spawn.Pool(2) as pool:
         networks = {
             name: pool.map_async(steered, [(example, s, 3000) for s in seeds], 1)
