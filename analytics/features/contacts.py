@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import numpy as np
+
 from analytics.features.distances import all_pairs, pair_distances
 from analytics.features.inputs import (
     as_indices,
@@ -21,7 +23,7 @@ __all__ = ["ContactMap"]
 
 
 class ContactMap(FrameOperator):
-    """Add which pairs of a list of particles are nearer than a cutoff.
+    r"""Add which pairs of a list of particles are nearer than a cutoff.
 
     Parameters
     ----------
@@ -29,6 +31,10 @@ class ContactMap(FrameOperator):
         Indices of the particles, counted from 0, one a residue for example.
     cutoff
         Distance below which a pair is in contact, in the unit of the coordinates.
+    width
+        0 for yes or no. Else a contact is made gradually, and how near a pair is can be told near
+        the cutoff: :math:`1 / (1 + e^{(d - d_0) / w})`, with the cutoff :math:`d_0` and this
+        width, in the unit of the coordinates.
     min_separation
         Leave out pairs that are fewer places than this apart in the list.
     variable
@@ -37,8 +43,8 @@ class ContactMap(FrameOperator):
         Column of box vectors, shape (n, 3, 3) (or edge lengths, (n, 3)), in the same unit, for
         minimum images; empty for none.
     output
-        Column to add, boolean of shape (n, number of pairs): the upper triangle of the map, row
-        by row. `pairs` names the particles of each place.
+        Column to add, boolean (with a `width` float32) of shape (n, number of pairs): the upper
+        triangle of the map, row by row. `pairs` names the particles of each place.
 
     Attributes
     ----------
@@ -58,6 +64,7 @@ class ContactMap(FrameOperator):
         *,
         atoms: Sequence[int],
         cutoff: float,
+        width: float = 0.0,
         min_separation: int = 1,
         variable: str = "positions",
         box: str = "",
@@ -73,8 +80,12 @@ class ContactMap(FrameOperator):
             raise ConfigError(
                 f"The parameter 'cutoff' is {cutoff}; it must be a distance greater than 0."
             )
+        if not (math.isfinite(width) and width >= 0):
+            raise ConfigError(
+                f"The parameter 'width' is {width}; it must be a distance, or 0 for none."
+            )
         self.pairs = all_pairs(chosen, min_separation=min_separation)
-        self.cutoff = float(cutoff)
+        self.cutoff, self.width = float(cutoff), float(width)
         self.variable = variable
         self.box = box
         self.output = output_name(output)
@@ -89,4 +100,8 @@ class ContactMap(FrameOperator):
         positions = coordinates_of(batch, self.variable, "ContactMap", atoms=self._needed)
         values = pair_distances(positions, self.pairs, box_of(batch, self.box, "ContactMap"))
         check_finite(values, batch, "ContactMap", f"the column {self.variable!r}")
-        return batch.with_columns({self.output: values < self.cutoff})
+        if not self.width:
+            return batch.with_columns({self.output: values < self.cutoff})
+        # As a tangent, which does not overflow.
+        gradual = 0.5 - 0.5 * np.tanh((values - self.cutoff) / (2.0 * self.width))
+        return batch.with_columns({self.output: gradual.astype(np.float32)})

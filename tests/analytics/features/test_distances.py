@@ -149,6 +149,12 @@ def test_contacts_are_those_of_mdanalysis() -> None:
         wanted = distance_array(chosen, chosen, box=dimensions) < 7.0
         np.testing.assert_array_equal(found[frame], wanted[upper])
     np.testing.assert_array_equal(operator.pairs, np.stack([atoms[upper[0]], atoms[upper[1]]], 1))
+    gradual = ContactMap(atoms=atoms.tolist(), cutoff=7.0, width=0.5, min_separation=3, box="box")
+    degrees = gradual.process(batch, Context())["contacts"]
+    assert degrees.dtype == np.float32
+    distances = pair_distances(points, operator.pairs, batch["box"])
+    np.testing.assert_allclose(degrees, 1.0 / (1.0 + np.exp((distances - 7.0) / 0.5)), atol=1e-6)
+    np.testing.assert_array_equal(degrees > 0.5, found)
 
 
 @pytest.mark.parametrize(
@@ -160,6 +166,7 @@ def test_contacts_are_those_of_mdanalysis() -> None:
         (lambda: Distances(pairs=[[0, 0]]), "more than once"),
         (lambda: ContactMap(atoms=[0, 1], cutoff=0.0), "'cutoff' is 0.0"),
         (lambda: ContactMap(atoms=[0, 1], cutoff=np.inf), "'cutoff' is inf"),
+        (lambda: ContactMap(atoms=[0, 1], cutoff=1.0, width=-1.0), "'width' is -1.0"),
         (lambda: ContactMap(atoms=[0, 1], cutoff=1.0, min_separation=2), "'min_separation' is 2"),
     ],
 )
