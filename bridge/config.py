@@ -133,13 +133,19 @@ def find_entry_point(group: str, name: str, where: str) -> Any:
     Raises
     ------
     ConfigError
-        If there is no such entry point; the message names the nearest.
+        If there is no such entry point; the message names those that there are.
     """
     try:
         if ":" in name:
             return metadata.EntryPoint(name, name, group).load()
         points = {p.name: p for p in metadata.entry_points(group=group)}
-        refuse_unknown([name], points, f"{where} ({group})")
+        if name not in points:
+            near = difflib.get_close_matches(name, points, 1, cutoff=0.5)
+            guess = f"did you mean {near[0]!r}? " if near else ""
+            raise ConfigError(
+                f"{where} ({group}) has the unknown key {name!r}; {guess}Known are: "
+                f"{', '.join(sorted(points)) or 'none'}; or write module:object."
+            )
         return points[name].load()
     except (ModuleNotFoundError, AttributeError) as error:
         raise ConfigError(f"{where}: cannot load {name!r}: {error}.") from error

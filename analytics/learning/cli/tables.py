@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from rich.console import Console
 from rich.markup import escape
+from rich.padding import Padding
 from rich.table import Table
+from rich.text import Text
 
 if TYPE_CHECKING:
     from analytics.learning.registry import Card, Registry, Served
@@ -25,6 +27,8 @@ __all__ = [
     "show_history",
     "show_versions",
 ]
+
+_INDENT = 5
 
 
 def say(text: str) -> None:
@@ -82,18 +86,19 @@ def show_versions(registry: Registry, name: str) -> None:
 
 def show_history(registry: Registry, name: str) -> None:
     """Draw what was served under a name, oldest first."""
-    table = _table("number", "version", "when", "what", "score", "by", "reason")
+    console = Console()
+    console.print(name, style="bold", markup=False, highlight=False)
     for entry in registry.history(name):
-        table.add_row(
-            str(entry.number),
-            entry.version[:12],
-            _when(entry.at),
-            f"[yellow]{entry.kind}[/]" if entry.kind == "rollback" else entry.kind,
-            _number(entry.metrics.get("score")),
-            escape(entry.author),
-            escape(entry.reason),
-        )
-    _draw(table, name)
+        kind = f"[yellow]{entry.kind}[/]" if entry.kind == "rollback" else entry.kind
+        score = _number(entry.metrics.get("score"))
+        told = [f"{entry.number:>3}", entry.version[:12], _when(entry.at), kind]
+        told += [f"by {escape(entry.author)}"] if entry.author else []
+        told += [f"score {score}"] if score else []
+        console.print("  ".join(told), highlight=False, soft_wrap=True)
+        # In whole lines of its own: a reason is a sentence or two, and terminals are narrow.
+        if entry.reason:
+            reason = Text(entry.reason, style="dim")
+            console.print(Padding(reason, (0, 0, 0, _INDENT)))
 
 
 def show_card(registry: Registry, card: Card) -> None:

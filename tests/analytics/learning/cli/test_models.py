@@ -71,7 +71,12 @@ def versions(registry: Registry) -> list[str]:
     return [card.version for card in registry.cards("tiny")]
 
 
-def test_list(registry: Registry, told: Told, capsys: pytest.CaptureFixture[str]) -> None:
+def test_list(
+    registry: Registry,
+    told: Told,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     a, b, c = versions(registry)
     (model,) = told("list")
     assert [one["version"] for one in model["versions"]] == [a, b, c]
@@ -86,8 +91,12 @@ def test_list(registry: Registry, told: Told, capsys: pytest.CaptureFixture[str]
     assert "served as 2" in shown
     assert "was 1" in shown
     assert "Take [2]." in shown
+    monkeypatch.setenv("COLUMNS", "80")
     assert main(["models", "list", "--history"]) == 0
-    assert "Number 1 was good." in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "Number 1 was good." in shown
+    assert f"  2  {b[:12]}  20" in shown
+    assert max(map(len, shown.splitlines())) <= 80
 
 
 def test_show(registry: Registry, told: Told, capsys: pytest.CaptureFixture[str]) -> None:
