@@ -56,7 +56,8 @@ class Train(GlobalOperator):
     that were held out), both float64, ``updates`` and ``version`` (number in the history of the
     name of what is served), both int64: as they were after each frame; 0 before there is any. Tells
     of ``candidate``, ``first_model``, ``promoted``, ``refused``, ``rolled_back``, ``drift``,
-    ``retraining`` and ``update_skipped``.
+    ``retraining``, ``update_skipped`` and ``stream_passed_over`` (once others were learned from, or
+    beside other workers, a stream without the column is left out).
 
     Parameters
     ----------
@@ -210,6 +211,7 @@ class Train(GlobalOperator):
         self._extra = 0
         self._loss = 0.0
         self._judged_at = 0
+        self._passed_over: set[str] = set()
         self.alone = True
         self.workers = 1
         # For people alone: what this process did, and since when.
@@ -223,6 +225,9 @@ class Train(GlobalOperator):
 
     def process(self, batch: FrameBatch, context: Context) -> FrameBatch:
         """Take up the frames, and make the updates that they make due."""
+        missing = [name for name in self.reads() if name not in batch]
+        if missing and (not self.alone or self.trainer is not None):
+            return self._pass_over(batch, missing, context)
         many = self.many_samples
         rows = rows_of(batch, self.input, many=many)
         target = rows_of(batch, self.target, parameter="target", many=many) if self.target else None
@@ -245,6 +250,22 @@ class Train(GlobalOperator):
             # What follows from a frame is shown with it.
             self._show(columns, stop - 1, stop)
             start = stop
+        return batch.with_columns(columns)
+
+    def _pass_over(self, batch: FrameBatch, missing: list[str], context: Context) -> FrameBatch:
+        """Learn nothing from a stream that lacks a column, which others have or may have."""
+        if batch.simulation not in self._passed_over:
+            self._passed_over.add(batch.simulation)
+            context.event(
+                "stream_passed_over",
+                f"Nothing is learned from {batch.simulation!r}: its frames lack "
+                f"{', '.join(map(repr, missing))}; there are: "
+                f"{', '.join(batch.columns) or 'none'}. Others go on.",
+                level="warning",
+                missing=missing,
+            )
+        columns = self._columns(len(batch))
+        self._show(columns, 0, len(batch))
         return batch.with_columns(columns)
 
     def finish(self, context: Context) -> None:

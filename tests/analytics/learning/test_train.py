@@ -200,3 +200,21 @@ def test_part_of_the_weights_is_drawn_anew(tmp_path):
     assert np.array_equal(ended[1], ended[2])
     with pytest.raises(ConfigError, match="'keep' is 2"):
         make(tmp_path, keep=2)
+
+
+def test_a_stream_without_the_column_is_passed_over_once_others_are_learned_from(tmp_path):
+    train, context = make(tmp_path), Context("p", "train", "odd")
+    odd = FrameBatch.from_arrays("odd", {"y": np.zeros((20, 6), np.float32)})
+    # A mistake in the file, as far as anybody can tell.
+    with pytest.raises(SchemaError, match="no column 'x'"):
+        train.process(odd, context)
+    good = stream(100, simulations=("a",))
+    for batch in good:
+        train.process(batch, Context("p", "train", "a"))
+    for _ in range(2):
+        out = train.process(odd, context)
+    assert len(out["updates"]) == len(odd)
+    assert train.frames == 100
+    (event,) = context.events
+    assert event.kind == "stream_passed_over"
+    assert "'odd': its frames lack 'x'; there are: y" in event.message
