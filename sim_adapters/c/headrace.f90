@@ -83,6 +83,32 @@ module headrace
     procedure :: statistics => stream_statistics
   end type
 
+  ! A model that is served beside, and may be asked for what a simulation would else compute:
+  !
+  !     type(hr_model) :: m
+  !     code = m%open(s, 'rate')
+  !     ...
+  !     code = m%input('u', u)                 ! u(rows), or u(width, rows)
+  !     if (m%infer(1.0_real64) == HR_OK) code = m%output('rate', rate)
+  !     count = m%valid(good)                  ! logical :: good(rows)
+  !     where (.not. good) rate = ...
+  !     call m%close()
+  type, public :: hr_model
+    private
+    type(c_ptr) :: c = c_null_ptr
+  contains
+    procedure :: open => model_open
+    procedure, private :: input_column, input_rows
+    generic :: input => input_column, input_rows
+    procedure :: infer => model_infer
+    procedure :: valid => model_valid
+    procedure, private :: output_column, output_rows
+    generic :: output => output_column, output_rows
+    procedure :: version => model_version
+    procedure :: reason => model_reason
+    procedure :: close => model_close
+  end type
+
 contains
 
   function text_at(pointer) result(text)
@@ -423,4 +449,87 @@ contains
     real(real64), intent(out), contiguous :: numbers(:)
     code = c_command_array(command%c, zero(name), numbers, size(numbers, kind=c_size_t))
   end function
+
+  integer function model_open(model, s, service) result(code)
+    class(hr_model), intent(inout) :: model
+    class(hr_stream), intent(in) :: s
+    character(*), intent(in) :: service
+    code = c_model_open(s%c, zero(service), model%c)
+  end function
+
+  integer function input_column(model, name, values) result(code)
+    class(hr_model), intent(in) :: model
+    character(*), intent(in) :: name
+    real(real64), intent(in), target, contiguous :: values(:)
+    code = c_model_input(model%c, zero(name), place(values, size(values)), &
+      size(values, kind=c_int64_t), 1_c_int64_t)
+  end function
+
+  integer function input_rows(model, name, values) result(code)
+    class(hr_model), intent(in) :: model
+    character(*), intent(in) :: name
+    real(real64), intent(in), target, contiguous :: values(:, :)
+    code = c_model_input(model%c, zero(name), place(values, size(values)), &
+      size(values, 2, kind=c_int64_t), size(values, 1, kind=c_int64_t))
+  end function
+
+  ! HR_NONE, and no row is valid, where nobody answers in `timeout` seconds.
+  integer function model_infer(model, timeout) result(code)
+    class(hr_model), intent(in) :: model
+    real(real64), intent(in) :: timeout
+    code = c_infer(model%c, timeout)
+  end function
+
+  ! Which rows may be used; returns how many, or an error.
+  integer(int64) function model_valid(model, valid) result(count)
+    class(hr_model), intent(in) :: model
+    logical, intent(out) :: valid(:)
+    integer(c_signed_char), allocatable :: flags(:)
+    allocate (flags(max(size(valid), 1)), source=0_c_signed_char)
+    count = c_model_valid(model%c, flags, size(valid, kind=c_int64_t))
+    valid = flags(:size(valid)) /= 0
+  end function
+
+  integer function output_column(model, name, values) result(code)
+    class(hr_model), intent(in) :: model
+    character(*), intent(in) :: name
+    real(real64), intent(inout), target, contiguous :: values(:)
+    code = c_model_output(model%c, zero(name), place(values, size(values)), &
+      size(values, kind=c_size_t))
+  end function
+
+  integer function output_rows(model, name, values) result(code)
+    class(hr_model), intent(in) :: model
+    character(*), intent(in) :: name
+    real(real64), intent(inout), target, contiguous :: values(:, :)
+    code = c_model_output(model%c, zero(name), place(values, size(values)), &
+      size(values, kind=c_size_t))
+  end function
+
+  ! The address of an array, of whatever rank; none of an empty one.
+  function place(values, n) result(pointer)
+    real(real64), intent(in), target :: values(*)
+    integer, intent(in) :: n
+    type(c_ptr) :: pointer
+    pointer = c_null_ptr
+    if (n > 0) pointer = c_loc(values)
+  end function
+
+  ! Of the answer; 0 if there is none.
+  integer(int64) function model_version(model) result(version)
+    class(hr_model), intent(in) :: model
+    version = c_model_version(model%c)
+  end function
+
+  ! Why rows are not valid; blank if all are.
+  function model_reason(model) result(text)
+    class(hr_model), intent(in) :: model
+    character(:), allocatable :: text
+    text = text_at(c_model_reason(model%c))
+  end function
+
+  subroutine model_close(model)
+    class(hr_model), intent(inout) :: model
+    call c_model_close(model%c)
+  end subroutine
 end module headrace

@@ -244,5 +244,54 @@ module headrace_c
       integer(c_size_t), value :: n
       integer(c_int) :: code
     end function
+    function c_model_open(s, service, model) bind(c, name='hr_model_open') result(code)
+      import :: c_ptr, c_char, c_int
+      type(c_ptr), value :: s
+      character(kind=c_char), intent(in) :: service(*)
+      type(c_ptr), intent(out) :: model
+      integer(c_int) :: code
+    end function
+    function c_model_input(model, name, values, rows, width) bind(c, name='hr_model_input') &
+        result(code)
+      import :: c_ptr, c_char, c_int64_t, c_int
+      type(c_ptr), value :: model, values
+      character(kind=c_char), intent(in) :: name(*)
+      integer(c_int64_t), value :: rows, width
+      integer(c_int) :: code
+    end function
+    function c_infer(model, timeout) bind(c, name='hr_infer') result(code)
+      import :: c_ptr, c_double, c_int
+      type(c_ptr), value :: model
+      real(c_double), value :: timeout
+      integer(c_int) :: code
+    end function
+    function c_model_valid(model, valid, rows) bind(c, name='hr_model_valid') result(count)
+      import :: c_ptr, c_signed_char, c_int64_t
+      type(c_ptr), value :: model
+      integer(c_signed_char), intent(out) :: valid(*)
+      integer(c_int64_t), value :: rows
+      integer(c_int64_t) :: count
+    end function
+    function c_model_output(model, name, values, count) bind(c, name='hr_model_output') result(code)
+      import :: c_ptr, c_char, c_size_t, c_int
+      type(c_ptr), value :: model, values
+      character(kind=c_char), intent(in) :: name(*)
+      integer(c_size_t), value :: count
+      integer(c_int) :: code
+    end function
+    function c_model_version(model) bind(c, name='hr_model_version') result(version)
+      import :: c_ptr, c_int64_t
+      type(c_ptr), value :: model
+      integer(c_int64_t) :: version
+    end function
+    function c_model_reason(model) bind(c, name='hr_model_reason') result(text)
+      import :: c_ptr
+      type(c_ptr), value :: model
+      type(c_ptr) :: text
+    end function
+    subroutine c_model_close(model) bind(c, name='hr_model_close')
+      import :: c_ptr
+      type(c_ptr), intent(inout) :: model
+    end subroutine
   end interface
 end module headrace_c

@@ -16,23 +16,45 @@ from bridge.codec import encode_state
 from bridge.staging import Stager, StagerClient
 from sim_adapters.c import directory, libraries
 from tests.sim_adapters.c.common import finish, run
+from tests.sim_adapters.c.test_infer import serving
 from tests.sim_adapters.common import read_stream, wait_until
 
 pytestmark = pytest.mark.skipif(not shutil.which("gfortran"), reason="There is no gfortran.")
 
 
+FLAGS = ["-g", "-O1", "-Wall", "-Werror", "-fsanitize=address,undefined"]
+
+
 @pytest.fixture(scope="module")
-def program(library: Path) -> Path:
-    flags = ["-g", "-O1", "-Wall", "-Werror", "-fsanitize=address,undefined"]
-    fflags = f"FFLAGS={' '.join(flags)}"
+def fortran(library: Path) -> Path:
+    fflags = f"FFLAGS={' '.join(FLAGS)}"
     run(["make", "-s", "-C", str(directory()), f"BUILD={library}", fflags, "fortran"])
-    here, out = Path(__file__).parent, library / "sim_fortran"
+    return library
+
+
+def build(library: Path, name: str) -> Path:
+    here, out = Path(__file__).parent, library / f"{name}_fortran"
     run(
-        ["gfortran", "-std=f2018", *flags, f"-I{library}", f"-J{library}", str(here / "sim.f90"),
-         "-o", str(out), str(library / "libheadrace_fortran.a"), str(library / "libheadrace.a"),
-         *libraries()]
+        ["gfortran", "-std=f2018", *FLAGS, f"-I{library}", f"-J{library}",
+         str(here / f"{name}.f90"), "-o", str(out), str(library / "libheadrace_fortran.a"),
+         str(library / "libheadrace.a"), *libraries()]
     )  # fmt: skip
     return out
+
+
+@pytest.fixture(scope="module")
+def program(fortran: Path) -> Path:
+    return build(fortran, "sim")
+
+
+def test_rows_are_answered_or_left_to_the_simulation(stager: Stager, fortran: Path) -> None:
+    program = str(build(fortran, "asks"))
+    with serving(stager.address) as service:
+        out = run([program, stager.address, "square"]).splitlines()
+    assert out[0] == "0 3 5 T T T .00 .25 1.00 2.25 []"
+    assert out[1] == "0 2 5 T T F 1.00 2.25 4.00 6.25 [x is above 3.]"
+    assert out[2] == "The input 'z' has 2 rows; those before have 3."
+    assert (service.statistics.requests, service.statistics.refused) == (2, 0)
 
 
 def test_frames_and_commands(

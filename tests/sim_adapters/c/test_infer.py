@@ -19,14 +19,15 @@ from tests.sim_adapters.c.common import run
 
 
 class Square:
-    """Answers x squared, for x up to 3; NaN above."""
+    """Answers x squared, for rows of x up to 3; NaN above."""
 
     def answer(self, inputs: Mapping[str, np.ndarray]) -> Inferred:
         if set(inputs) != {"x"}:
             raise SchemaError(f"The model takes 'x', not {sorted(inputs)}.")
         x = inputs["x"].astype(np.float32)
-        valid = x <= 3.0
-        y = np.where(valid, x * x, np.float32(np.nan))
+        valid = (x <= 3.0).reshape(len(x), -1).all(axis=1)
+        rows = valid.reshape(-1, *[1] * (x.ndim - 1))
+        y = np.where(rows, x * x, np.float32(np.nan))
         return Inferred({"y": y}, valid, 5, "" if valid.all() else "x is above 3.")
 
 
