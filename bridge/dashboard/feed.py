@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
+import dataclasses
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -13,7 +13,11 @@ import numpy.typing as npt
 from bridge.dashboard import graph, molecule, structures
 from bridge.dashboard.about import About
 from bridge.dashboard.follower import Follower
-from bridge.dashboard.frames import FrameReader, Taken
+from bridge.dashboard.frames import FrameReader, Pick, Taken
+from bridge.dashboard.recording.pictures import Pictures
+from bridge.dashboard.recording.writer import Recorder
+from bridge.dashboard.sampling import FrameSampler, scalars_of
+from bridge.dashboard.sources import RECORDING, find_pictures, make_connect, restore
 from bridge.dashboard.stores.columns import Columns, version_column
 from bridge.dashboard.stores.histograms import histogram
 from bridge.dashboard.stores.memory import Limits, Memory
@@ -21,10 +25,16 @@ from bridge.dashboard.stores.plain import fields, plain
 from bridge.dashboard.stores.points import points
 from bridge.dashboard.stores.results import true_offsets
 from bridge.dashboard.stores.series import series
-from bridge.errors import ConfigError, HeadraceError, OffsetOutOfRange, UnknownTopic
+from bridge.dashboard.stores.table import Table as NumberTable
+from bridge.errors import (
+    ConfigError,
+    OffsetOutOfRange,
+    StagingError,
+    TransportError,
+    UnknownTopic,
+)
 from bridge.runs.directory import RunDirectory
 from bridge.schema import StreamSchema
-from bridge.staging.client_like import ClientLike
 
 __all__ = ["Feed", "Table", "open_feed"]
 
@@ -58,6 +68,8 @@ class Feed:
         Reads the run while it lasts; None for one that is over.
     reader
         Reads single frames from staging; None where there is none.
+    pictures
+        Frames that were recorded.
     """
 
     def __init__(
@@ -67,20 +79,42 @@ class Feed:
         *,
         follower: Follower | None = None,
         reader: FrameReader | None = None,
+        pictures: Pictures | None = None,
     ) -> None:
         self.memory = memory
         self.about = about
         self._follower = follower
         self._reader = reader
+        self._pictures = pictures
+        self._recorder: Recorder | None = None
+        self._sampler = None if reader is None else FrameSampler(reader, memory)
+        if follower is not None and reader is not None:
+            follower.on_look = self._on_look
         self._pipeline = about.pipeline
 
-    def start(self) -> None:
-        """Begin to read."""
+    def _on_look(self) -> None:
+        """Do what is to be done about once a second; in the follower's thread."""
+        if self._sampler is not None:
+            self._sampler.step()
+        if self._reader is not None:
+            self._reader.settle()
+
+    def start(self, *, record: bool = False) -> None:
+        """Begin to read, and to write a recording into the folder of the run."""
         if self._follower is not None:
             self._follower.start()
+        if record and self.about.directory is not None:
+            folder = self.about.directory.path / RECORDING
+            self._recorder = Recorder(
+                folder, self.memory, lambda: self.pipeline_name, self._picture
+            )
+            self._pictures = self._recorder.pictures
+            self._recorder.start()
 
     def close(self) -> None:
-        """End; waits for the threads."""
+        """End; waits for the threads. A recording is brought up to date first."""
+        if self._recorder is not None:
+            self._recorder.stop()
         if self._follower is not None:
             self._follower.stop()
         if self._reader is not None:
@@ -110,8 +144,8 @@ class Feed:
 
     def run(self, at: float | None = None) -> dict[str, Any]:
         """Return what the run is: its name, state, columns, maps and simulations; of all times."""
-        self.about.refresh()
         about, memory = self.about, self.memory
+        about.refresh()
         with memory.lock:
             names = sorted(memory.simulations.names)
             schemas = memory.simulations.schemas()
@@ -161,9 +195,7 @@ class Feed:
     def _state(self) -> tuple[str, str | None]:
         outcome = self.about.report.get("outcome")
         follower, memory = self._follower, self.memory
-        if follower is None:
-            return "ended", outcome
-        if outcome is not None and not follower.connected:
+        if follower is None or (not follower.connected and (outcome or memory.restored)):
             return "ended", outcome
         if not follower.connected:
             return ("lost" if memory.seen is not None else "waiting"), None
@@ -179,10 +211,9 @@ class Feed:
         units: dict[str, str] = {}
         scalars: dict[str, int] = {}
         for schema in schemas.values():
+            scalars |= dict.fromkeys(scalars_of(schema), 1)
             for v in schema.variables:
                 units.setdefault(v.name, v.unit)
-                if v.shape == () and v.numpy_dtype.kind in "biuf":
-                    scalars[v.name] = 1
         results = self.memory.results
         out = [
             {
@@ -276,7 +307,16 @@ class Feed:
     # ------------------------------------------------------------------- results
 
     def _columns(self) -> Columns:
-        return Columns(self.memory.results, {})
+        schemas = self.memory.simulations.schemas().values()
+        names = {name: 1 for schema in schemas for name in scalars_of(schema)}
+        return Columns(self.memory.results, names)
+
+    def _frames(self, columns: Columns, *texts: str) -> NumberTable | None:
+        """Return numbers of frames, if some are asked for."""
+        if self._sampler is None or not any(columns.of_frames(columns.meant(t)) for t in texts):
+            return None
+        self._sampler.want()
+        return self._sampler.table
 
     def _base(self) -> float:
         return self.memory.span[0] or 0.0
@@ -325,10 +365,11 @@ class Feed:
             If there is no such column.
         """
         with self.memory.lock:
+            known = self._columns()
             answer = points(
-                self.memory.results, self._columns(), x, y, colour, since=since,
-                limit=max(1, limit), at=at, simulations=simulations, version=version,
-                base=self._base(),
+                self.memory.results, known, x, y, colour, since=since, limit=max(1, limit), at=at,
+                simulations=simulations, version=version, base=self._base(),
+                frames=self._frames(known, x, y, colour),
             )  # fmt: skip
         return Table(*answer)
 
@@ -354,9 +395,11 @@ class Feed:
             If there is no such column.
         """
         with self.memory.lock:
+            known = self._columns()
             answer = series(
-                self.memory.results, self._columns(), columns, simulations=simulations, x=x,
+                self.memory.results, known, columns, simulations=simulations, x=x,
                 limit=max(1, limit), since=since, at=at, base=self._base(),
+                frames=self._frames(known, *columns),
             )  # fmt: skip
         return Table(*answer)
 
@@ -398,10 +441,11 @@ class Feed:
             If there is no such column, or the bins make no sense.
         """
         with self.memory.lock:
+            known = self._columns()
             answer = histogram(
-                self.memory.results, self._columns(), x, y, bins=bins, bounds=_bounds(range, y),
+                self.memory.results, known, x, y, bins=bins, bounds=_bounds(range, y),
                 kind=kind, temperature=temperature or self.about.temperature, at=at,
-                simulations=simulations,
+                simulations=simulations, frames=self._frames(known, x, *([y] if y else [])),
             )  # fmt: skip
         return Table(*answer)
 
@@ -542,9 +586,20 @@ class Feed:
             return int(offset)
         memory = self.memory
         with memory.lock:
-            status = memory.simulations.status(simulation)
             if at is None:
-                return status.end - 1 if status is not None else -1
+                status = memory.simulations.status(simulation)
+                known = status.end - 1 if status is not None else -1
+        if at is None:
+            newest = self._reader.newest(simulation) if self._reader is not None else -1
+            pictures = self._recorded() if newest < 0 else None
+            if pictures is not None:
+                newest = pictures.newest(simulation)
+            return newest if newest >= 0 else known
+        pictures = self._recorded()
+        recorded = -1 if pictures is None else pictures.newest(simulation, at)
+        if recorded >= 0:
+            return recorded
+        with memory.lock:
             number = memory.results.number(simulation)
             best = -1
             for table in (memory.results.sample, memory.results.recent):
@@ -552,15 +607,38 @@ class Feed:
                 best = max(best, int(table.key("offset")[rows].max(initial=-1)))
             return best
 
-    def _read(
-        self, simulation: str, offset: int, pick: Callable[[dict[str, Array]], dict[str, Array]]
-    ) -> Taken:
+    def _read(self, simulation: str, offset: int, pick: Pick) -> Taken:
+        """Return a frame from staging, else from the recording."""
+        number = max(0, offset)
+        recorded = self._recorded()
+        try:
+            if self._reader is None:
+                raise OffsetOutOfRange(
+                    f"Frame {number} of {simulation!r} is not held: the run is over, and its "
+                    "stager with it."
+                )
+            return self._reader.read(simulation, number, pick)
+        except (StagingError, TransportError):
+            if recorded is None:
+                raise
+            taken = recorded.read(simulation, number)
+            return dataclasses.replace(taken, values=pick(taken.values))
+
+    def _recorded(self) -> Pictures | None:
+        """Return the recorded frames: those that another dashboard wrote, if this one does not."""
+        directory = self.about.directory
+        away = self._follower is None or not self._follower.connected
+        if self._pictures is None and directory is not None and away:
+            self._pictures = find_pictures(directory.path / RECORDING)
+        return self._pictures
+
+    def _picture(self, simulation: str, offset: int | None) -> Taken:
+        """Return what is recorded of a frame: positions, cell and fields, no more than is shown."""
+        schema = self._schema(simulation)
         if self._reader is None:
-            raise OffsetOutOfRange(
-                f"Frame {offset} of {simulation!r} is not held: the run is over, and its stager "
-                "with it."
-            )
-        return self._reader.read(simulation, max(0, offset), pick)
+            raise OffsetOutOfRange(f"There is no stager that holds frames of {simulation!r}.")
+        number = self._reader.newest(simulation) if offset is None else offset
+        return self._reader.read(simulation, number, lambda v: molecule.keep(schema, v))
 
     def _about_frame(self, taken: Taken, schema: StreamSchema) -> dict[str, Any]:
         about = {
@@ -700,20 +778,19 @@ def open_feed(
     Raises
     ------
     ConfigError
-        If neither a folder nor an address is given, or the folder is not that of a run.
+        If neither a folder nor an address is given.
     """
-    from bridge.dashboard.sources import make_connect
-
     if run is None and not address:
         raise ConfigError("Name the folder of a run, or the address of a stager.")
     about = About(run)
     memory = Memory(limits)
-    connect: Callable[[], ClientLike] = make_connect(run, address, keys, about)
+    pictures = None
+    if run is not None and not record:
+        pictures = restore(run, about, memory)
+    connect = make_connect(run, address, keys, about)
     follower = Follower(connect, memory, pipeline=pipeline or about.pipeline)
     follower.address = address or ""
-    feed = Feed(memory, about, follower=follower, reader=FrameReader(connect))
-    if pipeline:
-        feed._pipeline = pipeline
-    with contextlib.suppress(HeadraceError):
-        feed.start()
+    reader = FrameReader(make_connect(run, address, keys, about, recover=True))
+    feed = Feed(memory, about, follower=follower, reader=reader, pictures=pictures)
+    feed.start(record=record)
     return feed

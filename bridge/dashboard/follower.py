@@ -54,6 +54,7 @@ class Follower:
         self.error = ""
         self.connected = False
         self.caught_up = threading.Event()
+        self.on_look: Callable[[], None] = lambda: None
         self.missed: dict[str, int] = {}
         self.skipped: dict[str, int] = {}
         self._connect = connect
@@ -94,9 +95,22 @@ class Follower:
                 log.exception("The run cannot be read.")
                 self.error = f"The run cannot be read: {error}."
             self.connected = False
+            self.on_look()
             self._stop.wait(RETRY)
 
+    def read_all(self) -> None:
+        """Read what there is, in the caller's thread, and end; instead of `start`."""
+        with contextlib.closing(self._connect()) as client:
+            self._list(client)
+            while self.read(client):
+                pass
+            self._look(client)
+
     def _follow(self, client: ClientLike) -> None:
+        with self._memory.lock:
+            if self._memory.restored:
+                # The run goes on after all: staging knows more than what it had left.
+                self._memory.reset()
         look = listing = 0.0
         while not self._stop.is_set():
             began = time.monotonic()
@@ -106,6 +120,7 @@ class Follower:
                 listing = began + (LIST if self.pipeline else LOOK)
             if began >= look:
                 self._look(client)
+                self.on_look()
                 look = began + LOOK
             self.connected, self.error = True, ""
             behind = self.read(client)

@@ -102,12 +102,30 @@ class FrameReader:
             f"Frame {offset} of {simulation!r} is not held: it was released, or is not written yet."
         )
 
+    def newest(self, simulation: str) -> int:
+        """Return the offset of the newest frame; -1 if there is none, or staging is away."""
+        topic = f"frames/{simulation}"
+        with self._lock:
+            try:
+                if self._client is None:
+                    self._client = self._connect()
+                self._used = time.monotonic()
+                for status in self._client.topics(topic, schemas=False):
+                    if status.name == topic:
+                        return status.end - 1
+            except (TransportError, StagingError):
+                self._drop()
+        return -1
+
     def settle(self) -> None:
         """Give back what was handed out, if nobody asked for anything lately."""
         with self._lock:
             client = self._client
             if client is not None and self._used and time.monotonic() - self._used > IDLE:
                 self._used = 0.0
+                if getattr(client, "temporary", False):
+                    self._drop()
+                    return
                 try:
                     client.fetch({}, wait=0.0).release()
                 except HeadraceError:

@@ -17,6 +17,7 @@ __all__ = [
     "box_of",
     "describe",
     "fields_of",
+    "keep",
     "place_atoms",
     "positions_of",
     "select",
@@ -186,6 +187,23 @@ def place_atoms(values: Array, indices: Array, unit: str) -> Array:
     chosen = chosen if len(indices) == len(chosen) else chosen[indices]
     out = np.zeros((len(chosen), 3), np.float32)
     out[:, : chosen.shape[1]] = chosen * np.float64(to_nm(unit) or 1.0)
+    return out
+
+
+def keep(schema: StreamSchema, values: dict[str, Array], limit: int = 5000) -> dict[str, Array]:
+    """Return what of a frame is worth recording, as it was sent.
+
+    Positions of more particles than `limit` are NaN where they would not be shown.
+    """
+    out = {k: np.array(v) for k, v in values.items() if k == "box"}
+    variable = positions_of(schema)
+    if variable is not None:
+        chosen, _, _ = select(schema.topology, variable.shape[0], None, limit)
+        whole = np.full(variable.shape, np.nan, np.float32)
+        whole[chosen] = values[variable.name][chosen]
+        out[variable.name] = whole
+    for one in fields_of(schema):
+        out[one["name"]] = np.asarray(values[one["name"]], np.float32)
     return out
 
 

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from bridge.dashboard.stores.columns import Columns, version_column
 from bridge.dashboard.stores.points import extent
 from bridge.dashboard.stores.results import ResultStore
+from bridge.dashboard.stores.table import Table
 from bridge.errors import ConfigError
 
 __all__ = ["BOLTZMANN", "free_energy", "histogram"]
@@ -55,6 +56,7 @@ def histogram(
     temperature: float | None = None,
     at: float | None = None,
     simulations: Sequence[str] | None = None,
+    frames: Table | None = None,
 ) -> tuple[dict[str, Any], dict[str, Array]]:
     """Return a histogram, see `bridge.dashboard.feed.Feed.histogram`."""
     if kind not in ("counts", "free_energy"):
@@ -65,7 +67,8 @@ def histogram(
     sizes = [bins] * len(texts) if isinstance(bins, int) else list(bins)
     if len(sizes) != len(texts) or not all(1 <= b <= MOST_BINS for b in sizes):
         raise ConfigError(f"A histogram has 1 to {MOST_BINS} bins along each axis, not {bins}.")
-    table = store.sample
+    of_frames = frames is not None and all(columns.of_frames(text) for text in texts)
+    table = frames if of_frames and frames is not None else store.sample
     rows = np.ones(table.n, np.bool_)
     chosen = store.numbers(simulations)
     if chosen is not None:

@@ -96,7 +96,9 @@ class LedgerStore(Ledger):
         approval = line.approval
         if approval is not None and approval.at > at:
             approval = ApprovalState(until=approval.until, default=approval.default)
-            line = msgspec.structs.replace(line, approval=approval)
+            line = msgspec.structs.replace(
+                line, approval=approval, verdict="awaiting_approval", verdict_reason=""
+            )
         said = [w for w in self._words.get(line.id, ()) if w[0] <= at]
         if said:
             _, verdict, reason = said[-1]

@@ -69,6 +69,10 @@ class Memory:
         Pipeline to what its engine said over time; without progress by simulation.
     latest
         Pipeline to what its engine said last.
+    version
+        Grows with all that comes.
+    restored
+        All this is of a run that is over.
     unreadable
         Records that could not be read, since another version or somebody else wrote them.
     """
@@ -76,17 +80,24 @@ class Memory:
     def __init__(self, limits: Limits | None = None) -> None:
         self.limits = limits or Limits()
         self.lock = threading.RLock()
-        self.results = ResultStore(self.limits.points, self.limits.recent)
-        self.simulations = SimulationStore(self.limits.history)
-        self.ledger = LedgerStore(self.limits.ledger)
-        self.events = EventStore(self.limits.events)
+        self.version = 0
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everything."""
+        limits = self.limits
+        self.results = ResultStore(limits.points, limits.recent)
+        self.simulations = SimulationStore(limits.history)
+        self.ledger = LedgerStore(limits.ledger)
+        self.events = EventStore(limits.events)
         self.statuses: dict[str, History[EngineStatistics]] = {}
         self.latest: dict[str, EngineStatistics] = {}
         self.topics: dict[str, TopicStatus] = {}
         self.unreadable = 0
-        self.version = 0
         self.started: float | None = None
         self.seen: float | None = None
+        self.restored = False
+        self.version += 1
 
     def take(self, topic: str, data: memoryview, stamp: float) -> None:
         """Take in a record of the log; one that cannot be read is counted, and passed over."""

@@ -88,7 +88,9 @@ def points(
     for text in (x, y, colour):
         columns.check(text)
     version = version or version_column(x, store.columns)
-    question = ask(x, y, colour, tuple(simulations or ()), simulations is None, limit, version)
+    question = ask(
+        x, y, colour, tuple(simulations or ()), simulations is None, limit, version, store.life
+    )
     cursor = Cursor.read(since, question)
     until = np.inf if at is None else at
     if cursor is not None and (
@@ -100,7 +102,13 @@ def points(
         cursor = None
     table = store.sample
     rows = _rows(store, cursor, simulations, until)
-    xs, ys = columns.pick(table, rows, x), columns.pick(table, rows, y)
+
+    def pick(rows: Array, text: str) -> Array:
+        if frames is not None and columns.of_frames(text):
+            return from_frames(frames, table, rows, text)
+        return columns.pick(table, rows, text)
+
+    xs, ys = pick(rows, x), pick(rows, y)
     versions = columns.pick(table, rows, version) if version else np.ones(len(rows))
     good = np.isfinite(xs) & np.isfinite(ys) & (versions > 0)
     left_out = len(rows) - int(good.sum())
@@ -118,10 +126,7 @@ def points(
     rows = rows[chosen]
     sent = len(rows) + (cursor.sent if cursor is not None else 0)
     after = Cursor(question, store.generation, store.seq, stride, sent, until)
-    if frames is not None and columns.of_frames(colour):
-        shade = from_frames(frames, table, rows, colour)
-    else:
-        shade = columns.pick(table, rows, colour)
+    shade = pick(rows, colour)
     where = table.key("offset")[rows]
     arrays = {
         "x": xs[chosen].astype(np.float32),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -50,6 +51,8 @@ class ResultStore:
         One offset in so many is in the sample.
     generation
         Grows whenever rows of the sample were forgotten or changed.
+    life
+        Tells this store from another one, so that a cursor is not used with the wrong one.
     seq
         Rows that came; the next one gets this number.
     sizes
@@ -62,6 +65,7 @@ class ResultStore:
         self.recent = Table()
         self.stride = 1
         self.generation = 0
+        self.life = secrets.randbits(32)
         self.seq = 0
         self.sizes: dict[str, int] = {}
         self._limit = max(16, limit)

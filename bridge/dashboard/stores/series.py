@@ -42,7 +42,9 @@ def series(
         columns.check(text)
     of_frames = [text for text in names if columns.of_frames(text)]
     of_results = [text for text in names if text not in of_frames]
-    question = ask(tuple(names), tuple(simulations or ()), simulations is None, x, limit)
+    question = ask(
+        tuple(names), tuple(simulations or ()), simulations is None, x, limit, store.life
+    )
     cursor = Cursor.read(since, question)
     until = np.inf if at is None else at
     most = 4 * limit * max(1, len(store.names) if simulations is None else len(simulations))

@@ -1,0 +1,222 @@
+"""Writes the recording of a run every few seconds, so that it can be replayed afterwards."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import logging
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO
+
+import msgspec
+import numpy as np
+
+from bridge.dashboard.frames import Taken
+from bridge.dashboard.recording.pictures import Pictures
+from bridge.dashboard.recording.rows import RowFiles, save_arrays
+from bridge.dashboard.stores.memory import Memory
+from bridge.dashboard.stores.simulations import FIELDS
+from bridge.errors import HeadraceError
+from bridge.runs.directory import write_json
+from bridge.runs.records import save_lines
+
+__all__ = ["FORMAT", "INDEX", "Recorder"]
+
+log = logging.getLogger(__name__)
+
+FORMAT, INDEX = 1, "recording.json"
+EVERY = 10.0
+PICTURES = 8
+"""Pictures that are taken each time at most."""
+ROWS, FRAMES = 0.6, 0.3
+"""Shares of the room for rows of results and for pictures."""
+
+Picture = Callable[[str, int | None], Taken]
+"""Takes a picture of a frame of a simulation; None for its newest."""
+
+
+class Recorder:
+    """Writes into the folder of a run from a thread of its own, until it is stopped.
+
+    Several dashboards may be open: the first one writes.
+
+    Parameters
+    ----------
+    folder
+        Of the recording.
+    memory
+        What is written.
+    pipeline
+        Returns the name of the pipeline.
+    picture
+        Takes a picture.
+    every
+        Seconds between two writings at least.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        memory: Memory,
+        pipeline: Callable[[], str],
+        picture: Picture,
+        *,
+        every: float = EVERY,
+    ) -> None:
+        self.folder = folder
+        limit = memory.limits.recording
+        self.pictures = Pictures(folder, int(limit * FRAMES))
+        self._rows = RowFiles(folder, int(limit * ROWS))
+        self._memory = memory
+        self._pipeline = pipeline
+        self._picture = picture
+        self._every = every
+        self._lock: IO[bytes] | None = None
+        self._told: dict[str, int] = {}
+        self._asked: set[tuple[str, int]] = set()
+        self._turn = 0
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="dashboard-recorder", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def stop(self, timeout: float = 30.0) -> None:
+        """Write a last time, and end."""
+        self._stop.set()
+        if self._thread.ident is not None:
+            self._thread.join(timeout)
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    def _run(self) -> None:
+        wait = self._every
+        while True:
+            last = self._stop.wait(wait)
+            began = time.monotonic()
+            try:
+                self.write()
+            except (OSError, HeadraceError) as error:
+                log.warning("The recording cannot be written: %s", error)
+            # Of a large run less often: at most a twentieth of the time.
+            wait = max(self._every, 20.0 * (time.monotonic() - began))
+            if last:
+                return
+
+    # ------------------------------------------------------------------- writing
+
+    def _own(self) -> bool:
+        """Return whether this process is the one that writes."""
+        if self._lock is not None:
+            return True
+        self.folder.mkdir(parents=True, exist_ok=True)
+        file = (self.folder / "lock").open("wb")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            file.close()
+            return False
+        self._lock = file
+        for path in self.folder.glob("rows-*.npz"):
+            path.unlink()  # of an earlier part of the run; all is written anew
+        return True
+
+    def write(self) -> bool:
+        """Write what is new; returns False if somebody else does, or there is nothing yet."""
+        memory = self._memory
+        if memory.seen is None or not self._own():
+            return False
+        old = self._rows.write(memory)
+        self._write_state()
+        self._take_pictures()
+        with memory.lock:
+            results = memory.results
+            index = {
+                "format": FORMAT,
+                "pipeline": self._pipeline(),
+                "started": memory.span[0],
+                "seen": memory.seen,
+                "rows": self._rows.names,
+                "names": list(results.names),
+                "sizes": dict(results.sizes),
+                "stride": results.stride,
+                "seq": results.seq,
+                "pictures": self.pictures.index,
+                "every": self.pictures.every,
+            }
+        write_json(self.folder / INDEX, index)
+        for name in old:
+            with contextlib.suppress(OSError):
+                (self.folder / name).unlink()
+        return True
+
+    def _changed(self, what: str, mark: int) -> bool:
+        changed = self._told.get(what) != mark
+        self._told[what] = mark
+        return changed
+
+    def _write_state(self) -> None:
+        memory = self._memory
+        with memory.lock:
+            samples = list(memory.simulations.history)
+            names = list(memory.simulations.names)
+            schemas = memory.simulations.schemas()
+            capabilities = {n: memory.simulations.capabilities(n) for n in names}
+            lines = memory.ledger.lines() if self._changed("l", memory.ledger.revision) else None
+            events = memory.events.all() if self._changed("e", memory.events.last) else None
+            statuses = [s for h in memory.statuses.values() for _, s in h]
+            statuses += memory.latest.values()
+        if lines is not None:
+            save_lines(self.folder / "ledger.jsonl", lines)
+        if events is not None:
+            save_lines(self.folder / "events.jsonl", events)
+        save_lines(self.folder / "status.jsonl", statuses)
+        if self._changed("s", hash((tuple(names), len(schemas)))):
+            declared = {"names": names, "schemas": schemas, "capabilities": capabilities}
+            beside = self.folder / "schemas.json.part"
+            beside.write_bytes(msgspec.json.encode(declared))
+            beside.replace(self.folder / "schemas.json")
+        table = np.zeros((len(samples), len(names), len(FIELDS)))
+        for i, (_, rows) in enumerate(samples):
+            table[i, : len(rows)] = rows
+        save_arrays(
+            self.folder / "history.npz",
+            {"stamps": np.array([s for s, _ in samples]), "rows": table,
+             "names": np.array([n.encode() for n in names], "S128")},
+        )  # fmt: skip
+
+    def _take_pictures(self) -> None:
+        memory = self._memory
+        now = time.time()
+        with memory.lock:
+            names = list(memory.simulations.names)
+            wanted = [
+                (x.frame.simulation, x.frame.offset)
+                for x in memory.ledger.changes(0, 200)[1]
+                if x.frame is not None
+            ]
+        named = [w for w in wanted if w not in self._asked][-PICTURES:]
+        self._asked |= set(named)
+        for simulation, offset in named:
+            self._take(simulation, offset, now, named=True)
+        count = 0
+        for i in range(len(names)):
+            simulation = names[(self._turn + i) % len(names)]
+            if count < PICTURES and self.pictures.due(simulation, now):
+                self._take(simulation, None, now)
+                count += 1
+                last = i
+        if count:
+            self._turn = (self._turn + last + 1) % len(names)
+
+    def _take(
+        self, simulation: str, offset: int | None, now: float, *, named: bool = False
+    ) -> None:
+        # A frame that was released meanwhile, or has no positions, is left out.
+        with contextlib.suppress(HeadraceError):
+            self.pictures.add(self._picture(simulation, offset), now, named=named)
