@@ -76,11 +76,11 @@ def draw_all_series(
         lines = [
             Line(entry["simulation"], *_broken(arrays, entry))
             for entry in meta["series"]
-            if len(arrays[entry["x"]])
+            if entry["points"]
         ]
         if not lines:
             continue
-        of = sum(int(entry.get("of", len(arrays[entry["x"]]))) for entry in meta["series"])
+        of = sum(int(entry["total"]) for entry in meta["series"])
         shown = sum(len(line.x) for line in lines)
         title = _titled(name, run)
         said = [f"{len(lines)} of {len(run['simulations'])} simulations"]
@@ -106,10 +106,9 @@ def _broken(
     arrays: Mapping[str, np.ndarray[Any, Any]], entry: Mapping[str, Any]
 ) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
     """Return a line's points, with a NaN wherever its epoch changes."""
-    x, y = arrays[entry["x"]].astype(np.float64), arrays[entry["y"]].astype(np.float64)
-    if "e" not in entry:
-        return x, y
-    at = np.flatnonzero(np.diff(arrays[entry["e"]])) + 1
+    x, y, epochs = (arrays[f"{name}{entry['index']}"] for name in "xye")
+    at = np.flatnonzero(np.diff(epochs)) + 1
+    x, y = x.astype(np.float64), y.astype(np.float64)
     return np.insert(x, at, x[at]), np.insert(y, at, np.nan)
 
 

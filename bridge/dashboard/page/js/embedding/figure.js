@@ -12,6 +12,7 @@ const BAR = 82;
 const ROOM = 0.05;
 const REACH = 9;
 const CELL = 3;
+const RINGS = 60;
 
 export class Figure {
   /** Data at the edges of the plot. */
@@ -72,7 +73,7 @@ export class Figure {
   }
 
   get bar() {
-    return this.style.mode === "density" || Boolean(this.shade && this.shade.high !== undefined);
+    return this.style.mode === "density" || this.shade?.high !== undefined;
   }
 
   resize() {
@@ -142,6 +143,7 @@ export class Figure {
     cancelAnimationFrame(this.#frame);
     this.#frame = 0;
     if (!this.width) return;
+    this.shade = this.events.shade(this.theme);
     const ctx = this.canvas.getContext("2d");
     ctx.setTransform(this.scale, 0, 0, this.scale, 0, 0);
     ctx.clearRect(0, 0, this.width, this.height);
@@ -154,12 +156,13 @@ export class Figure {
     const canvas = document.createElement("canvas");
     canvas.width = this.width * 2;
     canvas.height = this.height * 2;
+    canvas.scale = 2;
     const ctx = canvas.getContext("2d");
     ctx.scale(2, 2);
     ctx.fillStyle = theme.background;
     ctx.fillRect(0, 0, this.width, this.height);
     const shade = this.shade;
-    this.shade = this.events.shade?.(theme) ?? shade;
+    this.shade = this.events.shade(theme);
     this.#scene(ctx, 2, theme, false);
     this.#marks(ctx, theme);
     this.shade = shade;
@@ -189,7 +192,7 @@ export class Figure {
       drawBins(pixels, width, height, cell, bins, table);
       this.drawn = bins.total;
       bar = { table, low: 1, high: Math.max(2, bins.highest), log: true, title: "Points in a bin" };
-    } else if (this.shade) {
+    } else {
       const newest = points.newest;
       const dim = style.dim && newest > 0 ? { version: newest, background } : null;
       const size = Math.max(1, Math.round(style.size * scale));
@@ -230,10 +233,18 @@ export class Figure {
       if (mark.from) arrow(ctx, this.place(...mark.from), mark.at, theme);
       glyph(ctx, ...mark.at, mark.kind, theme);
     }
+    // Rings around each hide what they ring when there are many.
+    const strong = theme.dark ? "#ffb000" : "#b3005e";
+    const many = this.chosen.length > RINGS;
     for (const i of this.chosen) {
       const [x, y] = this.place(points.x[i], points.y[i]);
+      if (many) {
+        ctx.fillStyle = strong;
+        ctx.fillRect(x - 1.5, y - 1.5, 3, 3);
+        continue;
+      }
       ring(ctx, x, y, 5, theme.background, 4);
-      ring(ctx, x, y, 5, theme.dark ? "#ffb000" : "#b3005e", 2);
+      ring(ctx, x, y, 5, strong, 2);
     }
     ctx.restore();
   }

@@ -273,16 +273,16 @@ export class SeriesSet {
     const fresh = meta.reset || message.first || !this._runs.has(run);
     const known = fresh ? new Map() : this._runs.get(run);
     const before = fresh ? "" : [...known.keys()].join();
-    const begin = meta.x === "wall" ? (meta.base ?? 0) : 0;
+    const begin = meta.x === "wall" ? (meta.stamp0 ?? 0) : 0;
     for (const entry of meta.series ?? []) {
       const name = `${entry.simulation}\u0000${entry.column}`;
       if (!known.has(name)) known.set(name, new Series({ ...entry, run }));
       const series = known.get(name);
-      const given = message.arrays[entry.x];
-      const rows = entry.of ?? given.length;
+      const given = message.arrays[`x${entry.index}`];
+      const rows = entry.total ?? given.length;
       series.total += rows;
       if (given.length && rows > given.length) series.stride = Math.max(series.stride, rows / given.length);
-      series.append(begin ? given.map((x) => x + begin) : given, message.arrays[entry.y], message.arrays[entry.e]);
+      series.append(begin ? given.map((x) => x + begin) : given, message.arrays[`y${entry.index}`], message.arrays[`e${entry.index}`]);
       series.thin(2 * this.limit);
     }
     this.sampled = Boolean(meta.sampled);

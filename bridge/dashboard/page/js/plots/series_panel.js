@@ -204,7 +204,7 @@ export class SeriesPanel {
 
   _take(message, run) {
     const begun = this.shared.begun(run);
-    if (begun) message.meta.base = (message.meta.base ?? 0) - begun;
+    if (begun) message.meta.stamp0 = (message.meta.stamp0 ?? 0) - begun;
     if (this.set.take(message, run)) this._draw(true);
     // A wider extent of one panel moves the axis of all.
     this.shared.later();

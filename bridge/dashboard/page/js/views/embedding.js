@@ -97,7 +97,7 @@ class EmbeddingView {
     this.#build();
     this.#apply();
     this.ends = [
-      onTheme(() => { this.#colour(); this.figure.themed(); }),
+      onTheme(() => this.figure.themed()),
       store.on("frames", () => this.#chosen()),
       store.on("simulation", () => this.figure.drawOver()),
       context.ledger?.on(() => this.#marks()) ?? (() => {}),
@@ -206,10 +206,9 @@ class EmbeddingView {
     this.#apply();
     if (asked) this.#subscribe();
     else {
-      this.#colour();
       this.#heads();
       this.#marks(true);
-      this.figure.later();
+      this.figure.draw();
     }
     this.#legends();
   }
@@ -274,7 +273,7 @@ class EmbeddingView {
       this.#strip();
     }
     figure.grow(from);
-    this.#colour();
+    this.#shown();
     this.#heads(from);
     if (framesOf(this.context).length) this.#locate(from);
     this.#marks();
@@ -304,9 +303,9 @@ class EmbeddingView {
     });
   }
 
-  #colour() {
+  // Which simulations are drawn; null for all.
+  #shown() {
     const { figure, points } = this;
-    if (figure.theme) figure.shade = this.#shade(figure.theme);
     const names = points.meta.simulations ?? [];
     figure.shown = this.#hidden.size ? Uint8Array.from({ length: Math.max(1, names.length) }, (_, i) => (this.#hidden.has(names[i]) ? 0 : 1)) : null;
   }
@@ -463,7 +462,7 @@ class EmbeddingView {
     if (!classes) return;
     const bySimulation = this.config.colour === ":simulation";
     const redraw = () => {
-      this.#colour();
+      this.#shown();
       this.#heads();
       this.figure.later();
       for (const node of this.legend.querySelectorAll("[data-name]")) ui.attribute(node, "aria-pressed", String(!this.#hidden.has(node.dataset.name)));

@@ -64,7 +64,8 @@ export async function savePng({ name, title, subtitle = "", legend = [], draw, c
 
 /** Put a plot, its title and its legend onto one canvas. */
 export function compose(plot, { title, subtitle, legend, theme }) {
-  const scale = plot.width / (plot.clientWidth || plot.width / (devicePixelRatio || 1));
+  // A canvas outside of the page says itself how many pixels it has for each point.
+  const scale = plot.scale ?? plot.width / (plot.clientWidth || plot.width / (devicePixelRatio || 1));
   const size = (points) => Math.round(points * scale);
   const picture = document.createElement("canvas");
   const ctx = picture.getContext("2d");
