@@ -21,7 +21,14 @@ ARROWS: dict[str, set[str]] = {
     "bridge.staging": {TOP, "bridge.transports"},
     "bridge.engines": {TOP, "bridge.staging"},
     "bridge.steering": {TOP, "bridge.staging"},
-    "bridge.dashboard": {TOP, "bridge.staging"},
+    "bridge.dashboard": {
+        TOP,
+        "bridge.staging",
+        "bridge.engines",
+        "bridge.steering",
+        "bridge.runs",
+    },
+    "bridge.notebook": {TOP, "bridge.dashboard", "bridge.runs"},
     "bridge.testing": {
         TOP,
         "bridge.transports",

@@ -23,6 +23,7 @@ OK, FAILED, USAGE = 0, 1, 2
 
 VERBS: dict[str, str] = {
     "run": "start simulations, analyse and steer them, and write a report",
+    "dashboard": "show a run in the browser, and steer it from there",
     "submit": "run a pipeline on Flink or Spark, over streams that are there",
     "jobs": "show submitted jobs, and how they are getting on",
     "cancel": "end a job, with a savepoint to go on from",

@@ -58,6 +58,11 @@ PARTS: tuple[Part, ...] = (
         (("torch", "torch"), ("safetensors", "safetensors"), ("river", "river")),
     ),
     Part("plots of the report", "report", (("matplotlib", "matplotlib"),)),
+    Part(
+        "the dashboard",
+        "dashboard",
+        (("starlette", "starlette"), ("uvicorn", "uvicorn"), ("websockets", "websockets")),
+    ),
     Part("engine flink", "flink", (("pyflink", "apache-flink"),)),
     Part("engine spark", "spark", (("pyspark", "pyspark"), ("pyarrow", "pyarrow"))),
     Part(

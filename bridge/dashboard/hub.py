@@ -1,0 +1,107 @@
+"""One place where answers are made, in threads, once for all who ask the same at the same time."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import msgspec
+
+from bridge.dashboard.channels import Answer, Channel, NowOptions
+
+__all__ = ["Hub", "HubStatistics"]
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+KEEP = 256
+"""Answers that are held to be given to others as well, at most."""
+
+
+@dataclass(slots=True)
+class HubStatistics:
+    """What the server did so far."""
+
+    clients: int = 0
+    """Pages that are connected."""
+    subscriptions: int = 0
+    """Of all pages."""
+    in_flight: int = 0
+    """Messages that were sent and not acknowledged yet: one a subscription at most."""
+    sent: int = 0
+    """Messages."""
+    sent_bytes: int = 0
+    """Bytes of them."""
+    skipped: int = 0
+    """Messages that were not made, as the page had not acknowledged the one before."""
+    made: int = 0
+    """Answers made."""
+    shared: int = 0
+    """Answers that had been made for somebody else."""
+    refused: int = 0
+    """Requests that were turned away: wrong token, origin or host."""
+
+
+class Hub:
+    """Asks the feed, in threads, so that the event loop stays free.
+
+    Parameters
+    ----------
+    feed
+        The run.
+    threads
+        At work at the same time.
+    """
+
+    def __init__(self, feed: Any, *, threads: int = 3) -> None:
+        self.feed = feed
+        self.statistics = HubStatistics()
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="dashboard")
+        self._answers: dict[bytes, tuple[float, asyncio.Future[Answer]]] = {}
+
+    async def call(self, function: Callable[..., T], *arguments: Any, **named: Any) -> T:
+        """Call something that may block, in a thread."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(
+            self._threads, functools.partial(function, *arguments, **named)
+        )
+
+    async def answer(
+        self, channel: Channel, options: NowOptions, cursor: Any, *, fresh: float
+    ) -> Answer:
+        """Return the answer to a question; one that is younger than `fresh` seconds will do."""
+        key = msgspec.json.encode((channel.name, options, cursor))
+        now = time.monotonic()
+        known = self._answers.get(key)
+        if known is not None and now - known[0] <= fresh and not _failed(known[1]):
+            self.statistics.shared += 1
+            return await asyncio.shield(known[1])
+        self.statistics.made += 1
+        future = asyncio.ensure_future(self.call(channel.ask, self.feed, options, cursor))
+        self._answers[key] = (now, future)
+        self._forget(now)
+        # Others wait for it, too: it goes on when the first who asked has left.
+        return await asyncio.shield(future)
+
+    def close(self) -> None:
+        """Let the threads end."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def _forget(self, now: float) -> None:
+        for key, (made, future) in list(self._answers.items()):
+            if future.done() and (now - made > 1.0 or len(self._answers) > KEEP):
+                # Whoever waited for it has heard of its error; nobody else needs to.
+                if not future.cancelled():
+                    future.exception()
+                del self._answers[key]
+
+
+def _failed(future: asyncio.Future[Answer]) -> bool:
+    return future.done() and (future.cancelled() or future.exception() is not None)

@@ -1,0 +1,73 @@
+"""From a run's folder, or a stager's address, to a dashboard that only needs to be served."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from bridge.dashboard.app import Dashboard
+from bridge.dashboard.feed import open_feed
+from bridge.dashboard.options import ServerOptions, make_context
+from bridge.dashboard.security import find_token, make_token
+from bridge.dashboard.sources import make_connect
+from bridge.errors import ConfigError
+from bridge.runs.configuration import AlarmTable
+from bridge.runs.directory import RunDirectory
+from bridge.runs.plan import Plan
+from bridge.steering.desk import Desk
+
+__all__ = ["open_dashboard"]
+
+
+def open_dashboard(
+    run: Path | None,
+    *,
+    address: str | None = None,
+    token: str = "",
+    keys: str = "",
+    pipeline: str | None = None,
+    record: bool = False,
+    **served: Any,
+) -> tuple[Dashboard, ServerOptions]:
+    """Follow a run, and make what shows it.
+
+    Parameters
+    ----------
+    run
+        Folder of the run; None where there is only a stager.
+    address
+        Of that.
+    token
+        That of the run where it is left out, or a new one.
+    keys
+        Folder of key files, instead of those of the run.
+    pipeline
+        Its name, where there are several.
+    record
+        Write the recording of the run.
+    **served
+        See `ServerOptions`.
+
+    Raises
+    ------
+    ConfigError
+        If the folder is not that of a run, or an option is wrong.
+    """
+    alarms = AlarmTable()
+    directory = None if run is None else RunDirectory(run)
+    if directory is not None:
+        if not directory.resolved.is_file() and not (directory.path / "stager.json").is_file():
+            raise ConfigError(
+                f"{directory.path} is not the folder of a run: it has neither "
+                f"{directory.resolved.name} nor a running stager."
+            )
+        if directory.resolved.is_file():
+            alarms = Plan.read(directory).configuration.dashboard.alarms
+        token = token or find_token(directory.path)
+    options = ServerOptions(**{"alarms": alarms, **served, "token": token or make_token()})
+    if options.certificate:
+        # Before anything is started.
+        make_context(options.certificate, options.key)
+    feed = open_feed(directory, address, pipeline, keys=keys, record=record)
+    connect = make_connect(directory, address, keys, feed.about)
+    return Dashboard(feed, Desk(connect), options), options
