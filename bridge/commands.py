@@ -10,6 +10,8 @@ import msgspec
 __all__ = [
     "COMMAND_KINDS",
     "Acknowledgement",
+    "Approval",
+    "ApprovalWord",
     "Capability",
     "Command",
     "CommandKind",
@@ -27,6 +29,7 @@ COMMAND_KINDS: tuple[CommandKind, ...] = ("set", "restart", "pause", "resume", "
 
 Outcome = Literal["applied", "refused", "expired"]
 Verdict = Literal["sent", "refused", "dry_run", "awaiting_approval", "denied"]
+ApprovalWord = Literal["approve", "deny"]
 
 
 class Capability(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -158,14 +161,52 @@ class Decision(msgspec.Struct, frozen=True, omit_defaults=True):
     verdict
         Sent, refused, not sent because of a dry run, or waiting for approval.
     reason
-        Why it was not sent.
+        Why it was not sent; or, of a command that somebody approved, who and why.
     stamp
         Unix time in seconds.
+    until
+        Of a command that waits for approval, and of the word that ends the wait: Unix time in
+        seconds at which `default` holds; 0 for a command that did not wait.
+    default
+        What becomes of a command that waits if nobody says anything in time.
+    by
+        Who spoke in place of the guard: a person who sent the command, approved or denied it, or
+        ``time limit``; empty for the guard itself.
     """
 
     command: Command
     verdict: Verdict
     reason: str = ""
+    stamp: float = 0.0
+    until: float = 0.0
+    default: ApprovalWord = "deny"
+    by: str = ""
+
+
+class Approval(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A word on a command that waits for approval; the first one in the log holds.
+
+    Attributes
+    ----------
+    command
+        The command's id.
+    word
+        Approve or deny.
+    by
+        Who says so; ``time limit`` where nobody did in time.
+    reason
+        Why, as a sentence for people.
+    key
+        Of the request by which it came, so that a repeat is known as such.
+    stamp
+        Unix time in seconds.
+    """
+
+    command: str
+    word: ApprovalWord
+    by: str = ""
+    reason: str = ""
+    key: str = ""
     stamp: float = 0.0
 
 

@@ -29,7 +29,8 @@
     ├── RegistryError (RuntimeError)          a registry of models cannot be used as asked
     │   └── Overtaken                         somebody else changed it first
     ├── SteeringError (RuntimeError)          a command that cannot be given
-    │   └── CommandRefused                    outside the bounds, expired, or not allowed
+    │   ├── CommandRefused                    outside the bounds, expired, or not allowed
+    │   └── UnknownCommand (LookupError)      no command has this id
     └── MemberFailed (RuntimeError)           a simulation process ended with an error
 """
 
@@ -63,6 +64,7 @@ __all__ = [
     "StorageFull",
     "StreamFull",
     "TransportError",
+    "UnknownCommand",
     "UnknownTopic",
     "VersionMismatch",
     "error_from_code",
@@ -197,6 +199,10 @@ class SteeringError(HeadraceError, RuntimeError):
 
 class CommandRefused(SteeringError):
     """A command is outside the declared bounds, expired, or not allowed."""
+
+
+class UnknownCommand(SteeringError, LookupError):
+    """No command of this id was decided on."""
 
 
 class MemberFailed(HeadraceError, RuntimeError):

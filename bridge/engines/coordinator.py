@@ -120,6 +120,7 @@ class Coordinator:
             self._begin_anew()
         else:
             self._restore(saved)
+        self._publisher.announce()
         self._publisher.recall(self._publisher.decisions_end)
         self._replay_until = self._rounds.end
         if saved is not None or self._round < self._rounds.end:

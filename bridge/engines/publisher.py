@@ -130,19 +130,26 @@ class Publisher:
         """Read the decisions that this pipeline stored from offset `start` on.
 
         Their verdicts hold when the same commands are decided on again: the guard is not asked a
-        second time, and a command whose sending was cut short is sent.
+        second time, and a command whose sending was cut short is sent. What people said later is
+        left alone, since whoever hears them sends the command.
         """
         position = start
         while True:
             fetched = self._client.fetch({"decisions": position}, wait=0.001)
             for record in fetched.records:
                 decision = msgspec.msgpack.decode(record.data, type=Decision)
-                if decision.command.id.startswith(f"{self._pipeline}/"):
+                if decision.command.id.startswith(f"{self._pipeline}/") and not decision.by:
                     self._recalled[decision.command.id] = decision
             position = fetched.positions.get("decisions", position)
             if not fetched.records:
                 break
         self.decisions_end = max(self.decisions_end, position)
+
+    def announce(self) -> None:
+        """Store the guard's rules, where it has any, so that those who hear people know them."""
+        rules = getattr(self._guard, "rules", None)
+        if isinstance(rules, msgspec.Struct):
+            self._client.append(f"rules/{self._pipeline}", [_encode(rules)])
 
     def restore(self, counts: Mapping[str, int]) -> None:
         """Go on from the totals of a checkpoint: ``events``, and ``verdict …`` for each."""

@@ -28,7 +28,7 @@ from bridge.runs.watch import Snapshot, Watcher
 from bridge.runs.wishes import marked_frames, wanted_columns
 from bridge.staging.client import StagerClient
 from bridge.staging.rendezvous import FILE_NAME, resolve
-from bridge.steering import Ledger, read_ledger
+from bridge.steering import Desk, Ledger, read_ledger
 
 __all__ = ["Execution", "View"]
 
@@ -188,6 +188,7 @@ class Execution:
                     lambda: self._connect("watch"),
                     pipeline=self.plan.configuration.pipeline.name,
                     event=self.plan.configuration.report.event,
+                    desk=Desk(lambda: self._connect("desk"), self.plan.rules),
                 )
                 self._watcher.start()
             self._do(self.supervisor.ready(STAGER, self._now()))
@@ -289,6 +290,7 @@ class Execution:
             return
         self._watcher.stop()
         try:
+            self._watcher.conclude("The run ended before anybody decided.", "headrace run")
             with contextlib.closing(self._connect("report")) as client:
                 self._watcher.catch_up(client)
                 self._note_target()

@@ -168,6 +168,11 @@ def _decisions(ledger: Sequence[LedgerLine], put: Mapping[str, float]) -> dict[s
             [line.latency for line in applied if line.latency is not None]
         ),
         "put_to_applied": summarise(
-            [line.answered - put[line.id] for line in applied if line.id in put]
+            # What a person thought about says nothing of how quick the machinery is.
+            [
+                line.answered - put[line.id]
+                for line in applied
+                if line.id in put and line.approval is None
+            ]
         ),
     }

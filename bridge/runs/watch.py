@@ -14,9 +14,10 @@ import msgspec
 
 from bridge.commands import Acknowledgement, Command, Decision, Event
 from bridge.engines.protocol import EngineStatistics, SimulationProgress
-from bridge.errors import HeadraceError, StagingError, TransportError
+from bridge.errors import HeadraceError, StagingError, SteeringError, TransportError
 from bridge.staging.client import StagerClient
 from bridge.staging.messages import TopicStatus
+from bridge.steering import Desk
 
 __all__ = ["FRAMES", "SimulationState", "Snapshot", "Watcher"]
 
@@ -138,6 +139,9 @@ class Watcher:
         Kind of the event that the run waits for.
     every
         Seconds between two looks at the topics.
+    desk
+        Carries out what people said, and what holds where nobody said anything, at each look; it
+        is closed at the end. None where somebody else does.
     """
 
     def __init__(
@@ -148,8 +152,10 @@ class Watcher:
         event: str = "target_reached",
         every: float = 0.5,
         keep: int = 50,
+        desk: Desk | None = None,
     ) -> None:
         self._connect = connect
+        self._desk = desk
         self._status = f"{STATUS}{pipeline}"
         self._event = event
         self._every = every
@@ -189,6 +195,12 @@ class Watcher:
                 "stop", name, id=f"run/stop/{name}@{time.time_ns()}", reason=reason, author=author
             )
             self._commands.append((f"commands/{name}", msgspec.msgpack.encode(command)))
+
+    def conclude(self, reason: str, author: str) -> None:
+        """Deny whatever still waits for approval; after `stop`, in the caller's thread."""
+        if self._desk is not None:
+            with contextlib.closing(self._desk), contextlib.suppress(SteeringError):
+                self._desk.conclude(author, reason)
 
     def catch_up(self, client: StagerClient) -> None:
         """Read what came since the last look; after `stop`, in the caller's thread."""
@@ -232,6 +244,15 @@ class Watcher:
             if time.monotonic() >= due:
                 due = time.monotonic() + self._every
                 self._look(client.topics(FRAMES, schemas=True))
+                self._tick()
+
+    def _tick(self) -> None:
+        if self._desk is None:
+            return
+        try:
+            self._desk.tick()
+        except SteeringError as error:
+            log.warning("A command that waits for approval is left alone: %s", error)
 
     def _send(self, client: StagerClient) -> None:
         while self._commands:
@@ -244,6 +265,9 @@ class Watcher:
             decision = msgspec.msgpack.decode(data, type=Decision)
             self._decisions.append(decision)
             self._counts[f"decided: {decision.verdict}"] += 1
+            if decision.by and decision.until:
+                # It waited until now, and was counted as such.
+                self._counts["decided: awaiting_approval"] -= 1
         elif topic == "events":
             event = msgspec.msgpack.decode(data, type=Event)
             self._events.append(event)
@@ -290,7 +314,7 @@ class Watcher:
             self._engine,
             tuple(self._decisions),
             dict(self._outcomes),
-            dict(self._counts),
+            dict(+self._counts),
             self._target,
             tuple(self._events),
         )

@@ -2,16 +2,26 @@
 
 from bridge.steering.bounds import describe_command, find_fault
 from bridge.steering.channel import ChannelStatistics, CommandChannel
+from bridge.steering.desk import TIME_LIMIT, Desk
 from bridge.steering.end import CommandCarrier, SimulationEnd
 from bridge.steering.guard import CapabilityBook, Guard, GuardMaker, GuardRules
-from bridge.steering.ledger import Ledger, LedgerLine, LedgerReader, read_ledger
+from bridge.steering.ledger import (
+    ApprovalState,
+    Ledger,
+    LedgerLine,
+    LedgerReader,
+    read_ledger,
+)
 from bridge.steering.restart import read_restart
 
 __all__ = [
+    "TIME_LIMIT",
+    "ApprovalState",
     "CapabilityBook",
     "ChannelStatistics",
     "CommandCarrier",
     "CommandChannel",
+    "Desk",
     "Guard",
     "GuardMaker",
     "GuardRules",

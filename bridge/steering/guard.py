@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
 
-from bridge.commands import COMMAND_KINDS, Capability, Command, CommandKind, Decision, Verdict
+from bridge.commands import (
+    COMMAND_KINDS,
+    ApprovalWord,
+    Capability,
+    Command,
+    CommandKind,
+    Decision,
+    Verdict,
+)
 from bridge.errors import ConfigError
 from bridge.staging.client_like import ClientLike
 from bridge.steering.bounds import find_fault
+from bridge.steering.rates import Rates
 
 __all__ = ["CapabilityBook", "Guard", "GuardMaker", "GuardRules"]
 
@@ -32,6 +40,10 @@ class GuardRules(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
         Parameters that may be set; None for all that are declared.
     approval
         Kinds of command that wait for a person's approval.
+    approval_timeout
+        Seconds that a person has, less if the command expires before.
+    approval_default
+        What becomes of a command of which nobody said anything in time: ``deny`` or ``approve``.
     per_simulation, total
         Commands that may be sent within any `window`, to one simulation and in all; 0 for no
         limit. A stop is never held up by either.
@@ -43,6 +55,8 @@ class GuardRules(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     kinds: tuple[CommandKind, ...] = COMMAND_KINDS
     parameters: tuple[str, ...] | None = None
     approval: tuple[CommandKind, ...] = ()
+    approval_timeout: float = 600.0
+    approval_default: ApprovalWord = "deny"
     per_simulation: int = 0
     total: int = 0
     window: float = 60.0
@@ -53,6 +67,11 @@ class GuardRules(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
                 "Rate limits are 0 or more commands in a window of more than 0 s; given are "
                 f"per_simulation = {self.per_simulation}, total = {self.total} and window = "
                 f"{self.window:g}."
+            )
+        if not 0 < self.approval_timeout < float("inf"):
+            raise ConfigError(
+                "A person has a time of more than 0 s to approve a command, and not forever; given "
+                f"is approval_timeout = {self.approval_timeout:g}."
             )
 
 
@@ -67,13 +86,16 @@ class Guard:
         Asked at each command for what a simulation declares; None if nobody knows it.
     rules
         What the run allows.
+    rates
+        What was sent lately; several guards may share it.
     """
 
-    def __init__(self, capabilities: Lookup, rules: GuardRules | None = None) -> None:
+    def __init__(
+        self, capabilities: Lookup, rules: GuardRules | None = None, rates: Rates | None = None
+    ) -> None:
         self._capabilities = capabilities
         self.rules = rules or GuardRules()
-        self._sent: dict[str, deque[float]] = {}
-        self._all: deque[float] = deque()
+        self._rates = Rates(self.rules.window) if rates is None else rates
 
     def check(self, command: Command, now: float) -> Decision:
         """Judge a numbered command; a verdict of ``sent`` counts against the rate limits.
@@ -83,20 +105,31 @@ class Guard:
         now
             Unix time in seconds; never less than at the call before.
         """
-        reason = self._find_refusal(command, now)
-        verdict: Verdict = "refused"
-        if not reason and command.kind in self.rules.approval:
-            verdict = "awaiting_approval"
-            reason = f"The rules ask a person before every {command.kind!r}."
-        elif not reason:
-            # A dry run counts as well, so that its verdicts are those of the real run.
-            self._sent.setdefault(command.simulation, deque()).append(now)
-            self._all.append(now)
-            verdict = "dry_run" if self.rules.dry_run else "sent"
-            reason = "The run is a dry run." if self.rules.dry_run else ""
+        reason = self.find_refusal(command, now) or self.find_excess(command, now)
+        if reason:
+            return Decision(command, "refused", reason=reason, stamp=now)
+        if command.kind in self.rules.approval:
+            until, default = self._time_limit(command, now), self.rules.approval_default
+            reason = (
+                f"The rules ask a person before every {command.kind!r}; who says nothing within "
+                f"{until - now:.3g} s says {default}."
+            )
+            return Decision(
+                command,
+                "awaiting_approval",
+                reason=reason,
+                stamp=now,
+                until=until,
+                default=default,
+            )
+        # A dry run counts as well, so that its verdicts are those of the real run.
+        self._rates.note(command.simulation, now)
+        verdict: Verdict = "dry_run" if self.rules.dry_run else "sent"
+        reason = "The run is a dry run." if self.rules.dry_run else ""
         return Decision(command, verdict, reason=reason, stamp=now)
 
-    def _find_refusal(self, command: Command, now: float) -> str:
+    def find_refusal(self, command: Command, now: float) -> str:
+        """Return what rules, expiry or capabilities have against a command; rates apart."""
         rules = self.rules
         if command.kind not in rules.kinds:
             return f"The rules of the run do not allow {command.kind!r}."
@@ -108,27 +141,29 @@ class Guard:
         declared = self._capabilities(command.simulation)
         if declared is None:
             return f"No simulation {command.simulation!r} is known."
-        return find_fault(command, declared) or self._find_excess(command, now)
+        return find_fault(command, declared)
 
-    def _find_excess(self, command: Command, now: float) -> str:
+    def find_excess(self, command: Command, now: float) -> str:
+        """Return what the rate limits have against a command; a stop is never held up."""
         rules = self.rules
-        mine = self._sent.get(command.simulation, deque())
-        for times in (mine, self._all):
-            while times and times[0] <= now - rules.window:
-                times.popleft()
         if command.kind == "stop":
             return ""
-        if rules.per_simulation and len(mine) >= rules.per_simulation:
-            return (
-                f"The simulation {command.simulation!r} was sent {len(mine)} commands within "
-                f"{rules.window:g} s; the limit is {rules.per_simulation}."
-            )
-        if rules.total and len(self._all) >= rules.total:
-            return (
-                f"{len(self._all)} commands were sent within {rules.window:g} s to all "
-                f"simulations; the limit is {rules.total}."
-            )
-        return ""
+        return self._rates.find_excess(
+            command.simulation,
+            now,
+            per_simulation=rules.per_simulation,
+            total=rules.total,
+            window=rules.window,
+        )
+
+    def _time_limit(self, command: Command, now: float) -> float:
+        until = now + self.rules.approval_timeout
+        if not command.expires:
+            return until
+        # What is approved by default must reach the simulation before it expires.
+        left = command.expires - now
+        kept = min(5.0, left / 5) if self.rules.approval_default == "approve" else 0.0
+        return min(until, command.expires - kept)
 
 
 class CapabilityBook:

@@ -1,28 +1,64 @@
 """The ledger: who decided what, on which frames, and what became of it.
 
-It is not stored anywhere: it is the topics ``decisions``, ``commands/*`` and ``acks/*`` of the
-log, joined by the commands' ids.
+It is not stored anywhere: it is the topics ``decisions``, ``approvals``, ``commands/*`` and
+``acks/*`` of the log, joined by the commands' ids.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import msgspec
 
-from bridge.commands import Acknowledgement, Command, Decision, FrameReference, Outcome, Verdict
+from bridge.commands import (
+    Acknowledgement,
+    Approval,
+    ApprovalWord,
+    Command,
+    Decision,
+    FrameReference,
+    Outcome,
+    Verdict,
+)
+from bridge.steering.approvals import APPROVALS, DECISIONS
 from bridge.steering.bounds import describe_command
 
-__all__ = ["Ledger", "LedgerLine", "LedgerReader", "read_ledger"]
+__all__ = ["ApprovalState", "Ledger", "LedgerLine", "LedgerReader", "read_ledger"]
 
-DECISIONS = "decisions"
 COMMANDS = "commands/"
 ACKNOWLEDGEMENTS = "acks/"
 
+_approvals = msgspec.msgpack.Decoder(Approval)
 _decisions = msgspec.msgpack.Decoder(Decision)
 _commands = msgspec.msgpack.Decoder(Command)
 _acknowledgements = msgspec.msgpack.Decoder(Acknowledgement)
+
+
+class ApprovalState(msgspec.Struct, frozen=True, kw_only=True):
+    """How it stands with the approval of a command.
+
+    Attributes
+    ----------
+    state
+        Whether somebody has spoken. An approved command may be refused all the same: see the
+        verdict.
+    by, reason
+        Who spoke and why; empty while nobody has. ``time limit`` is nobody within it.
+    at
+        Unix time in seconds of the word; 0 while there is none.
+    until
+        Unix time in seconds at which the default holds; 0 if unknown.
+    default
+        What becomes of the command if nobody speaks.
+    """
+
+    state: Literal["awaiting", "approved", "denied"] = "awaiting"
+    by: str = ""
+    reason: str = ""
+    at: float = 0.0
+    until: float = 0.0
+    default: ApprovalWord = "deny"
 
 
 class LedgerLine(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -43,7 +79,8 @@ class LedgerLine(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     author
         Who decided.
     verdict, verdict_reason
-        What the guard said; empty for a command that was sent without a guard.
+        What the guard said, or whoever spoke after it; empty for a command that was sent without a
+        guard.
     outcome, outcome_reason
         What the simulation said; empty while there is no answer.
     step, time
@@ -53,9 +90,12 @@ class LedgerLine(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     decided, answered
         Unix times in seconds; 0 where unknown.
     latency
-        Seconds from the decision to the acknowledgement; None while there is no answer.
+        Seconds from the decision, or the approval, to the acknowledgement; None while there is no
+        answer.
     answers
         Acknowledgements seen; more than one would mean that the command was applied again.
+    approval
+        How it stands with a person's approval; None if nobody is asked.
     """
 
     id: str
@@ -77,6 +117,7 @@ class LedgerLine(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     answered: float = 0.0
     latency: float | None = None
     answers: int = 0
+    approval: ApprovalState | None = None
 
 
 class Ledger:
@@ -97,12 +138,35 @@ class Ledger:
 
     def add_decision(self, decision: Decision) -> None:
         """Take in what the guard said; a later word on the same command replaces it."""
+        line = self._lines.get(decision.command.id)
+        more: dict[str, Any] = {}
+        if decision.until:
+            state = (line and line.approval) or ApprovalState()
+            more["approval"] = msgspec.structs.replace(
+                state, until=decision.until, default=decision.default
+            )
+        if not (decision.by and line is not None and line.verdict is not None):
+            # Who speaks later does not change when the command was thought of.
+            more["decided"] = decision.stamp
         self._describe(
-            decision.command,
-            decided=decision.stamp,
-            verdict=decision.verdict,
-            verdict_reason=decision.reason,
+            decision.command, verdict=decision.verdict, verdict_reason=decision.reason, **more
         )
+
+    def add_approval(self, approval: Approval) -> None:
+        """Take in a word on a command that waits; the first one holds."""
+        line = self._lines.get(approval.command) or LedgerLine(id=approval.command)
+        state = line.approval or ApprovalState()
+        if state.state == "awaiting":
+            self._put(
+                line,
+                approval=msgspec.structs.replace(
+                    state,
+                    state="approved" if approval.word == "approve" else "denied",
+                    by=approval.by,
+                    reason=approval.reason,
+                    at=approval.stamp,
+                ),
+            )
 
     def add_command(self, command: Command, stamp: float) -> None:
         """Take in a command that was sent; the guard's word on it, where there is one, stays."""
@@ -133,6 +197,8 @@ class Ledger:
         """Take in a record of the log; those of other topics are left alone."""
         if topic == DECISIONS:
             self.add_decision(_decisions.decode(data))
+        elif topic == APPROVALS:
+            self.add_approval(_approvals.decode(data))
         elif topic.startswith(COMMANDS):
             self.add_command(_commands.decode(data), stamp)
         elif topic.startswith(ACKNOWLEDGEMENTS):
@@ -155,7 +221,8 @@ class Ledger:
     def _put(self, line: LedgerLine, **changes: Any) -> None:
         line = msgspec.structs.replace(line, **changes)
         if line.decided and line.answers:
-            line = msgspec.structs.replace(line, latency=line.answered - line.decided)
+            since = line.approval.at if line.approval and line.approval.at else line.decided
+            line = msgspec.structs.replace(line, latency=line.answered - since)
         self._lines[line.id] = line
 
 
@@ -194,7 +261,7 @@ class LedgerReader:
     def update(self) -> Ledger:
         """Read what is in the log by now, without waiting for more; returns the ledger."""
         ends = {}
-        for prefix in (DECISIONS, COMMANDS, ACKNOWLEDGEMENTS):
+        for prefix in (DECISIONS, APPROVALS, COMMANDS, ACKNOWLEDGEMENTS):
             topics: list[_Topic] = self._client.topics(prefix)
             for topic in topics:
                 self._positions.setdefault(topic.name, topic.low)
