@@ -81,9 +81,10 @@ def drive(stager: Stager, checkpoint: Path) -> Iterator[Callable[..., subprocess
     """Starts drivers, all with the same checkpoint."""
     begun: list[subprocess.Popen[bytes]] = []
 
-    def start(cluster: str = "") -> subprocess.Popen[bytes]:
+    def start(cluster: str = "", **environment: str) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "tests.spark.driver", stager.address, str(checkpoint)]
-        begun.append(subprocess.Popen([*command, cluster], cwd=ROOT))
+        env = {**os.environ, **environment}
+        begun.append(subprocess.Popen([*command, cluster], cwd=ROOT, env=env))
         return begun[-1]
 
     yield start
@@ -196,6 +197,35 @@ def test_the_driver_is_killed_twice(
     resumed = read_events(reader, "resumed")
     assert len(resumed) == 2
     assert all(event.data["downtime"] > 0 for event in resumed)
+
+
+SLUGGISH = """#!/bin/sh
+case "$*" in *python_streaming_source_runner*)
+    if mkdir "{mark}" 2>/dev/null; then sleep 14; fi ;;
+esac
+exec "{python}" "$@"
+"""
+
+
+def test_a_python_that_is_slow_to_start_is_waited_for(
+    reader: StagerClient,
+    streams: dict[str, FrameBatch],
+    walkers: Walkers,
+    drive: Callable[..., subprocess.Popen[bytes]],
+    tmp_path: Path,
+) -> None:
+    """Spark allows the Python that plans 10 s to start; a busy machine takes longer at times."""
+    python = tmp_path / "python"
+    python.write_text(SLUGGISH.format(mark=tmp_path / "once", python=sys.executable))
+    python.chmod(0o755)
+    driver = drive(PYSPARK_PYTHON=str(python))
+    wait_for(reader, at_least(3 * FRAMES // SLICES))
+    for _ in range(SLICES):
+        walkers.go_on()
+    assert driver.wait(100) == 0
+    assert [event.data["restarts"] for event in read_events(reader, "engine_restarted")] == [1]
+    check(reader, streams)
+    check_answers(reader, streams)
 
 
 def test_an_executor_is_killed(

@@ -16,6 +16,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -44,6 +45,8 @@ log = logging.getLogger(__name__)
 _SECONDS = 2.0
 _WATCH = 0.5  # seconds between two looks at the query
 _WAIT = 0.1  # seconds that the coordinator waits for something to take
+_LATE = "Python worker failed to connect back"
+_AGAIN = 3  # times that a query is begun again for that reason
 
 
 class SparkEngine:
@@ -225,6 +228,8 @@ class _Course:
         # Partition to the last sign of life of whoever serves it.
         self._signs: dict[str, float] = {}
         self._query: Any = None
+        self._begin: Callable[[], Any]
+        self._begun_again = 0
         self._next_save = 0.0
         self._next_watch = 0.0
         self._next_status = 0.0
@@ -267,8 +272,12 @@ class _Course:
         source = job_source(self._run, self._engine._parallelism, self._engine._seconds)
         spark.dataSource.register(source)
         spark.streams.addListener(self._listener)
-        self._query = (
-            spark.readStream.format(source.name())
+        self._begin = partial(self._begin_query, spark, source.name(), location)
+        self._query = self._begin()
+
+    def _begin_query(self, spark: Any, source: str, location: str) -> Any:
+        return (
+            spark.readStream.format(source)
             .load()
             # What tasks yield is for Spark's own statistics; everything else is in staging.
             .writeStream.format("noop")
@@ -339,11 +348,25 @@ class _Course:
 
     def _watch(self) -> None:
         self._tell_progress()
-        if not self._query.isActive:
-            error = self._query.exception()
-            if error is not None:
-                raise find_error(str(error), "Spark")
+        if self._query.isActive:
+            return
+        error = self._query.exception()
+        if error is None:
             raise EngineError("Spark ended the job's query, and did not say why.")
+        # Spark gives a Python that plans ten seconds to start, and asks once.
+        if _LATE not in str(error) or self._begun_again >= _AGAIN:
+            raise find_error(str(error), "Spark")
+        self._begun_again += 1
+        self._coordinator.tell(
+            Event(
+                "engine_restarted",
+                "A Python process of Spark did not start within the time that Spark allows; the "
+                f"query begins again from its checkpoint ({self._begun_again} of {_AGAIN} times).",
+                level="warning",
+                data={"restarts": self._begun_again},
+            )
+        )
+        self._query = self._begin()
 
     def _rest(self) -> None:
         """Let the leases at hand end, and take what still came of them."""
