@@ -152,6 +152,8 @@ class FrameBatch:
 
     __slots__ = ("columns", "epochs", "offsets", "simulation", "steps", "times")
 
+    columns: Mapping[str, Array]
+
     def __init__(
         self,
         simulation: str,
@@ -288,7 +290,14 @@ class FrameBatch:
                 raise SchemaError(
                     f"Column {name!r} has shape {value.shape}; the batch has {len(self)} frames."
                 )
-        return self._with({**self.columns, **columns})
+        return self._with_added(columns)
+
+    def is_same(self, other: FrameBatch, name: str) -> bool:
+        """Return whether a column is the very one of another batch, by which it need not be read.
+
+        It is not if either has none of that name.
+        """
+        return name in self.columns and self.columns[name] is other.columns.get(name)
 
     def copy(self) -> FrameBatch:
         """Return the batch with arrays of its own, which stay valid."""
@@ -305,16 +314,21 @@ class FrameBatch:
     def concatenate(batches: Sequence[FrameBatch]) -> FrameBatch:
         """Join batches of one simulation that follow each other."""
         head = batches[0]
-        if len(batches) == 1:
-            return head
+        return head if len(batches) == 1 else head._followed_by(batches[1:])
+
+    def _followed_by(self, others: Sequence[FrameBatch]) -> FrameBatch:
+        batches = [self, *others]
         return FrameBatch(
-            head.simulation,
+            self.simulation,
             np.concatenate([b.offsets for b in batches]),
             steps=np.concatenate([b.steps for b in batches]),
             times=np.concatenate([b.times for b in batches]),
             epochs=np.concatenate([b.epochs for b in batches]),
-            columns={k: np.concatenate([b.columns[k] for b in batches]) for k in head.columns},
+            columns={k: np.concatenate([b.columns[k] for b in batches]) for k in self.columns},
         )
+
+    def _with_added(self, columns: Mapping[str, Array]) -> FrameBatch:
+        return self._with({**self.columns, **columns})
 
     def _with(self, columns: Mapping[str, Array]) -> FrameBatch:
         return FrameBatch(

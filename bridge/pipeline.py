@@ -21,6 +21,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 import numpy.typing as npt
 
+from bridge.block_batch import BlockBatch
 from bridge.commands import Command, CommandKind, Event, FrameReference
 from bridge.errors import PipelineError, SchemaError
 from bridge.frames import Block, FrameBatch
@@ -196,19 +197,23 @@ class BlockOperator(FrameOperator):
     """No state, and the rows of a frame can be shared out: for frames too large for one worker.
 
     Engines may give the blocks that ranks wrote, or ranges of rows, to several workers, and join
-    what they return. To give the same answer however the rows are shared out, `combine` must not
+    what they return; where one worker does all, it is given large frames block by block, too, if
+    the operator gains by it (it is `unordered`, or has a `map_blocks` of its own). To give the same answer however the rows are shared out, `combine` must not
     depend on the order of the parts: counts do not, sums of floating-point numbers do to the last
     digits.
 
     Attributes
     ----------
     halo
-        Rows depend on rows of others: every worker is given the whole frames.
+        Rows depend on rows of others: every worker is given the whole frames. Which rows of other
+        ranks those are only the operator knows (of a cutoff, those within it; of a distribution
+        over all pairs, all), so no engine brings less.
     unordered
         It does not matter in which order rows come, nor where in the frame they belong, or
         `map_blocks` looks at that itself. Blocks whose particles migrate between ranks then come
-        as they were written. Otherwise, and with `halo`, such frames are put in the order of their
-        ids first, for which every worker reads the blocks of all ranks.
+        as they were written, and nobody looks whether each row is in one of them. Otherwise, and
+        with `halo`, such frames are put in the order of their ids first, for which every worker
+        reads the blocks of all ranks.
     """
 
     halo: ClassVar[bool] = False
@@ -292,8 +297,32 @@ class BlockOperator(FrameOperator):
         """Return the number of rows of whole frames."""
 
     def process(self, batch: FrameBatch, context: Context) -> FrameBatch:
-        """Do all rows in one place."""
+        """Do all rows in one place, as blocks where they came as such and that is enough."""
+        if isinstance(batch, BlockBatch) and self._takes_blocks(batch):
+            return self.combine([self._map_frames(batch, context)], batch)
         return self.combine([self.map_rows(batch, 0, self.count_rows(batch), context)], batch)
+
+    @classmethod
+    def wants_blocks(cls) -> bool:
+        """Return whether it gains anything by frames that are not joined."""
+        own = cls.map_blocks is not BlockOperator.map_blocks
+        return not cls.halo and (cls.unordered or own)
+
+    def _takes_blocks(self, batch: BlockBatch) -> bool:
+        reads = self.reads()
+        names = batch.in_blocks if reads is None else set(reads).intersection(batch.in_blocks)
+        stale = batch.replaced if reads is None else set(reads).intersection(batch.replaced)
+        return (
+            self.wants_blocks() and bool(names) and not stale and (self.unordered or batch.in_order)
+        )
+
+    def _map_frames(self, batch: BlockBatch, context: Context) -> Mapping[str, npt.NDArray[Any]]:
+        found = [
+            self.map_blocks(batch.rest(i), batch.blocks(i), context) for i in range(len(batch))
+        ]
+        if len(found) == 1:
+            return found[0]
+        return {name: np.concatenate([part[name] for part in found]) for name in found[0]}
 
 
 class KeyedOperator(Operator):

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from bridge.block_batch import BlockBatch
 from bridge.commands import Event
 from bridge.engines.outcome import Outcome, number_commands
 from bridge.engines.protocol import OnError
@@ -64,9 +65,14 @@ def _replaced(before: FrameBatch, after: FrameBatch, known: Mapping[str, None]) 
     """Name the columns of which an operator kept other rows than there were."""
     rows: Any = None
     out = []
-    for name, column in after.columns.items():
-        old = before.columns.get(name)
-        if old is None or name in known or np.may_share_memory(old, column):
+    written = set(before.in_blocks) if isinstance(before, BlockBatch) else set()
+    for name in after.columns:
+        if name not in before.columns or name in known:
+            continue
+        if isinstance(after, BlockBatch) and name in written.intersection(after.in_blocks):
+            continue
+        old, column = before.columns[name], after.columns[name]
+        if np.may_share_memory(old, column):
             continue
         if rows is None:
             rows = np.searchsorted(before.offsets, after.offsets)
@@ -181,8 +187,8 @@ class Caller:
         same_rows = out.offsets is batch.offsets
         added = [
             key
-            for key, column in out.columns.items()
-            if key not in before or (same_rows and column is not before[key])
+            for key in out.columns
+            if key not in before or (same_rows and not out.is_same(batch, key))
         ]
         outcome.added.update(dict.fromkeys(added))
         if not same_rows:

@@ -254,7 +254,10 @@ class Course:
         parts: list[FrameBatch] = []
         while position < turn.stop:
             with self._client.fetch(
-                {topic: position}, max_frames=turn.stop - position, wait=_WAIT
+                {topic: position},
+                max_frames=turn.stop - position,
+                wait=_WAIT,
+                in_blocks=self._runner.in_blocks,
             ) as fetched:
                 for gap in fetched.gaps:
                     self.miss(topic, gap.first, min(gap.stop, turn.stop))

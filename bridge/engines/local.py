@@ -224,6 +224,7 @@ class LocalEngine:
             max_bytes=self.options.max_bytes,
             # A fetch that may not wait refuses topics that do not exist yet.
             wait=max(wait, 0.001),
+            in_blocks=self._runner.in_blocks,
         )
         self._committed.update(self._to_commit)
         self._to_commit = {}

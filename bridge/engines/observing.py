@@ -82,6 +82,7 @@ class Observing(Closing):
         max_frames: int = 4096,
         max_bytes: int = 16 << 20,
         wait: float = 1.0,
+        in_blocks: bool = False,
     ) -> Fetched:
         """See `StagerClient.fetch`; what is passed over is among the gaps."""
         asked = dict(positions)
@@ -104,6 +105,7 @@ class Observing(Closing):
             max_frames=max_frames,
             max_bytes=max_bytes,
             wait=wait,
+            in_blocks=in_blocks,
         )
         self._ends.update(fetched.ends)
         fetched.gaps.extend(gaps)

@@ -303,6 +303,7 @@ class PartitionStage:
             max_bytes=self.job.options.max_bytes,
             # A fetch that may not wait refuses topics that do not exist yet.
             wait=max(wait, 0.001),
+            in_blocks=self._runner.in_blocks,
         )
         came = 0
         with fetched:
@@ -452,6 +453,7 @@ class PartitionStage:
             max_frames=frames,
             max_bytes=self.job.options.max_bytes,
             wait=0.25,
+            in_blocks=self._runner.in_blocks,
         ) as fetched:
             for gap in fetched.gaps:
                 self._miss(one, gap.first, min(gap.stop, stop))

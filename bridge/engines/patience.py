@@ -65,6 +65,7 @@ class PatientClient:
         max_frames: int = 4096,
         max_bytes: int = 16 << 20,
         wait: float = 1.0,
+        in_blocks: bool = False,
     ) -> Fetched:
         """See `StagerClient.fetch`."""
         return self._patiently(
@@ -77,6 +78,7 @@ class PatientClient:
             max_frames=max_frames,
             max_bytes=max_bytes,
             wait=wait,
+            in_blocks=in_blocks,
         )
 
     def fetch_blocks(

@@ -18,7 +18,7 @@ from bridge.engines.outcome import Outcome, number_commands, select_inputs, sele
 from bridge.engines.protocol import OnError
 from bridge.errors import OperatorFailed, PipelineError
 from bridge.frames import FrameBatch
-from bridge.pipeline import Context, Operator, Pipeline, Scope
+from bridge.pipeline import BlockOperator, Context, Operator, Pipeline, Scope
 
 __all__ = ["SCOPES", "Runner"]
 
@@ -84,6 +84,14 @@ class Runner:
     def gathers(self) -> bool:
         """Whether a frame operator is better given batches of many simulations at once."""
         return any(takes_many(operator) for _, operator in self._shared.get("frame", ()))
+
+    @property
+    def in_blocks(self) -> bool:
+        """Whether an operator gains by the blocks of several ranks as they were written."""
+        return any(
+            isinstance(operator, BlockOperator) and operator.wants_blocks()
+            for _, operator in self._shared.get("frame", ())
+        )
 
     def process(
         self,

@@ -10,10 +10,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from bridge.block_batch import BlockBatch
 from bridge.commands import Event
 from bridge.frames import FrameBatch
 
-__all__ = ["MAX_NAMED", "find_bad_rows", "is_finite", "quarantine_event", "screen"]
+__all__ = [
+    "MAX_NAMED",
+    "find_bad_frames",
+    "find_bad_rows",
+    "is_finite",
+    "quarantine_event",
+    "screen",
+]
 
 MAX_NAMED = 32
 """At most so many offsets and steps are named in one event."""
@@ -47,6 +55,16 @@ def find_bad_rows(array: Array) -> npt.NDArray[np.bool_]:
     return bad
 
 
+def find_bad_frames(batch: BlockBatch, name: str) -> npt.NDArray[np.bool_]:
+    """Return for each frame whether one of its blocks holds a value that is not finite."""
+    out = np.zeros(len(batch), np.bool_)
+    for i in range(len(batch)):
+        for block in batch.blocks(i):
+            value = block.values[name]
+            out[i] |= not is_finite(value) and bool(find_bad_rows(value[None]).any())
+    return out
+
+
 def screen(
     batch: FrameBatch, names: Iterable[str]
 ) -> tuple[FrameBatch, dict[str, npt.NDArray[np.bool_]]]:
@@ -61,7 +79,13 @@ def screen(
     """
     found: dict[str, npt.NDArray[np.bool_]] = {}
     with np.errstate(over="ignore", invalid="ignore"):
+        blocks = set(batch.in_blocks) if isinstance(batch, BlockBatch) else set()
         for name in names:
+            if isinstance(batch, BlockBatch) and name in blocks:
+                bad = find_bad_frames(batch, name)
+                if bad.any():
+                    found[name] = bad
+                continue
             column = batch.columns[name]
             if not is_finite(column):
                 bad = find_bad_rows(column)

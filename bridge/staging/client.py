@@ -17,7 +17,12 @@ from bridge.schema import StreamSchema
 from bridge.staging import messages as m
 from bridge.staging.assembly import Locate, join_blocks, view_batches
 from bridge.staging.block_share import is_decomposed, share_of
-from bridge.staging.decomposed import DecomposedFrame, read_decomposed
+from bridge.staging.decomposed import (
+    MANY_BYTES,
+    DecomposedFrame,
+    batch_blocks,
+    read_decomposed,
+)
 from bridge.staging.messages import StreamOptions, TopicStatus
 from bridge.staging.row_order import RowOrders
 from bridge.staging.segments import SegmentMap
@@ -203,6 +208,7 @@ class StagerClient(Closing):
         max_frames: int = 4096,
         max_bytes: int = 16 << 20,
         wait: float = 1.0,
+        in_blocks: bool = False,
     ) -> Fetched:
         """Read what lies at and behind some offsets, waiting for it if there is nothing yet.
 
@@ -220,6 +226,9 @@ class StagerClient(Closing):
             How much to bring at most, over all topics; at least one item comes if there is any.
         wait
             Seconds to wait for something to read, at most 60. An empty answer is no error.
+        in_blocks
+            Large frames of several ranks come as `bridge.block_batch.BlockBatch`, whose variables
+            are joined only where they are looked at; until `Fetched.release`, that is.
 
         Raises
         ------
@@ -236,7 +245,7 @@ class StagerClient(Closing):
             0, dict(positions), follow, group, dict(commit or {}), max_frames, max_bytes, wait,
             done=list(done),
         )  # fmt: skip
-        return self._fetch(request)
+        return self._fetch(request, in_blocks=in_blocks)
 
     def fetch_blocks(
         self,
@@ -276,17 +285,17 @@ class StagerClient(Closing):
         )  # fmt: skip
         return self._fetch(request)
 
-    def _fetch(self, request: m.Fetch) -> Fetched:
+    def _fetch(self, request: m.Fetch, *, in_blocks: bool = False) -> Fetched:
         for _ in range(RELEASED_UNDER_US):
             try:
-                return self._fetch_once(request)
+                return self._fetch_once(request, in_blocks)
             except _Released:
                 # A full stream dropped the segment between the answer and the mapping. Asked
                 # again, the stager tells of the gap.
                 continue
-        return self._fetch_once(request)
+        return self._fetch_once(request, in_blocks)
 
-    def _fetch_once(self, request: m.Fetch) -> Fetched:
+    def _fetch_once(self, request: m.Fetch, in_blocks: bool) -> Fetched:
         request.request = self._session.number()
         request.released, request.mapped = self._released(), self._session.mapped
         reply, buffers = self._session.ask(request, m.Fetched, wait=request.wait)
@@ -297,7 +306,7 @@ class StagerClient(Closing):
         self._out.add(reply.handout)
         fetched = Fetched(self, reply.handout)
         try:
-            self._unpack(fetched, reply, buffers, request)
+            self._unpack(fetched, reply, buffers, request, in_blocks)
         except BaseException:
             fetched.release()
             raise
@@ -311,6 +320,7 @@ class StagerClient(Closing):
         reply: m.Fetched,
         buffers: list[memoryview],
         request: m.Fetch,
+        in_blocks: bool,
     ) -> None:
         names = {s.number: s for s in reply.segments}
         arrived = iter(buffers)
@@ -342,7 +352,7 @@ class StagerClient(Closing):
             if part.schema is not None:
                 self._schemas[part.topic] = part.schema
             if part.entries:
-                self._frames(fetched, part, max(asked, part.low), locate, request)
+                self._frames(fetched, part, max(asked, part.low), locate, request, in_blocks)
 
     def _frames(
         self,
@@ -351,6 +361,7 @@ class StagerClient(Closing):
         start: int,
         locate: Locate,
         request: m.Fetch,
+        in_blocks: bool,
     ) -> None:
         schema = self._schemas.get(part.topic)
         if schema is None:
@@ -359,7 +370,10 @@ class StagerClient(Closing):
             share = share_of(request.group_number, request.groups, schema.n_ranks)
             fetched.decomposed = read_decomposed(part.topic, part.entries, schema, locate, share)
             return
-        if schema.n_ranks > 1:
+        batches: list[FrameBatch]
+        if in_blocks and is_decomposed(schema) and schema.frame_nbytes >= MANY_BYTES:
+            batches = [batch_blocks(part.topic, part.entries, schema, locate, self._orders)]
+        elif schema.n_ranks > 1:
             batches = [join_blocks(part.topic, part.entries, schema, locate, self._orders)]
         else:
             batches = view_batches(part.topic, part.entries, start, schema, locate, part.position)

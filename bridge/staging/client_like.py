@@ -44,6 +44,7 @@ class ClientLike(Protocol):
         max_frames: int = 4096,
         max_bytes: int = 16 << 20,
         wait: float = 1.0,
+        in_blocks: bool = False,
     ) -> Fetched:
         """Read what lies at and behind some offsets."""
         ...

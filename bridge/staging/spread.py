@@ -181,6 +181,7 @@ class SpreadClient(Closing):
         max_frames: int = 4096,
         max_bytes: int = 16 << 20,
         wait: float = 1.0,
+        in_blocks: bool = False,
     ) -> Fetched:
         """See `StagerClient.fetch`; `max_frames` and `max_bytes` hold for all stagers together."""
         asked = self._shared_out(positions)
@@ -194,7 +195,7 @@ class SpreadClient(Closing):
         try:
             self._gather(
                 out, chosen, asked, commits, finished, follow=follow, group=group,
-                max_frames=max_frames, max_bytes=max_bytes, wait=wait,
+                max_frames=max_frames, max_bytes=max_bytes, wait=wait, in_blocks=in_blocks,
             )  # fmt: skip
             for address, offsets in commits.items():
                 self._clients[address].commit(group, offsets)
@@ -236,6 +237,7 @@ class SpreadClient(Closing):
         max_frames: int,
         max_bytes: int,
         wait: float,
+        in_blocks: bool,
     ) -> None:
         """Ask stager after stager; takes out of `commits` what was said on the way."""
         deadline = time.monotonic() + wait
@@ -256,6 +258,7 @@ class SpreadClient(Closing):
                 max_frames=frames,
                 max_bytes=size,
                 wait=wait if len(chosen) == 1 else patience,
+                in_blocks=in_blocks,
             )
             out.add(part, partial(self._name, address))
             frames -= sum(map(len, part.batches)) + len(part.records)
