@@ -198,9 +198,9 @@ class BlockOperator(FrameOperator):
 
     Engines may give the blocks that ranks wrote, or ranges of rows, to several workers, and join
     what they return; where one worker does all, it is given large frames block by block, too, if
-    the operator gains by it (it is `unordered`, or has a `map_blocks` of its own). To give the same answer however the rows are shared out, `combine` must not
-    depend on the order of the parts: counts do not, sums of floating-point numbers do to the last
-    digits.
+    the operator gains by it (it is `unordered`, or has a `map_blocks` of its own). To give the same
+    answer however the rows are shared out, `combine` must not depend on the order of the parts:
+    counts do not, sums of floating-point numbers do to the last digits.
 
     Attributes
     ----------
