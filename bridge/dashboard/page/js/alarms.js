@@ -54,6 +54,17 @@ export function sorted(alarms) {
   })).sort((a, b) => (GRAVITY[a.level] ?? 1) - (GRAVITY[b.level] ?? 1) || b.since - a.since);
 }
 
+/** Many alarms of one rule as one line: the gravest stands for the others. */
+function together(alarms) {
+  const groups = new Map();
+  for (const alarm of alarms) {
+    const name = `${alarm.level}/${alarm.kind}`;
+    if (groups.has(name)) groups.get(name).others += 1;
+    else groups.set(name, { ...alarm, others: 0 });
+  }
+  return [...groups.values()];
+}
+
 /** Fills `root` with the alarms that are on. */
 export function bar(root) {
   const nodes = new Map();
@@ -69,9 +80,10 @@ export function bar(root) {
         message: "The dashboard's server is out of reach: what is shown is old. The run itself does not depend on it." });
     }
     root.hidden = alarms.length === 0;
-    keyed(list, nodes, alarms.slice(0, SHOWN), (alarm) => alarm.key, make, update);
-    more.hidden = alarms.length <= SHOWN;
-    put(more, `${alarms.length - SHOWN} more`);
+    const groups = together(alarms);
+    keyed(list, nodes, groups.slice(0, SHOWN), (alarm) => alarm.key, make, update);
+    more.hidden = groups.length === alarms.length && groups.length <= SHOWN;
+    put(more, `All ${alarms.length}`);
     const keys = new Set(alarms.map((alarm) => alarm.key));
     const news = known && [...keys].some((key) => !known.has(key));
     const changed = !known || news || keys.size !== known.size;
@@ -84,14 +96,16 @@ export function bar(root) {
     const glyph = h("span", { class: "glyph", "aria-hidden": "true" });
     const where = h("strong", {});
     const text = h("span", {});
-    return { node: h("li", { testid: "alarm" }, glyph, where, text), glyph, where, text };
+    const others = h("strong", {});
+    return { node: h("li", { testid: "alarm" }, glyph, where, text, others), glyph, where, text, others };
   }
 
   function update(parts, alarm) {
     attribute(parts.node, "data-level", alarm.level);
     put(parts.glyph, alarm.level === "error" ? "✕" : alarm.level === "info" ? "ℹ" : "▲");
-    put(parts.where, alarm.simulation);
+    put(parts.where, alarm.message.includes(alarm.simulation) ? "" : alarm.simulation);
     put(parts.text, alarm.message);
+    put(parts.others, alarm.others ? `and ${alarm.others} more` : "");
   }
 
   store.set("alarms", []);

@@ -52,9 +52,9 @@ dark.addEventListener("change", themed);
 
 const name = h("h1", { class: "run-name", testid: "run-name" }, "Headrace");
 const state = badge("waiting", { testid: "run-state" });
-const figures = ["simulations", "frames/s", "lag", "dropped", "quarantined"].map((label) => {
+const figures = ["simulations", "frames/s", "lag", "dropped", "set aside"].map((label) => {
   const value = h("span", { class: "figure-value" }, format.none);
-  return { label, value, node: h("div", { class: "figure", testid: `total-${label.replace("/", "-")}` }, value, h("span", { class: "figure-label" }, label)) };
+  return { label, value, node: h("div", { class: "figure", testid: `total-${label.replace(/\W/, "-")}` }, value, h("span", { class: "figure-label" }, label)) };
 });
 const age = h("span", { class: "muted tabular", testid: "lag", title: "From the server's stamp to the screen, median" });
 const link = badge("waiting", { testid: "connection-state" });

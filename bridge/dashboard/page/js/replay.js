@@ -66,7 +66,7 @@ export function replay(root) {
     attribute(slider, "aria-valuetext", at === null ? (alive ? "now" : "end of the run") : format.date(at));
     put(from, format.clock(start));
     put(to, format.clock(end));
-    put(shown, at === null ? (alive ? "Now" : "End of the run") : `${format.clock(at)} · ${format.duration(at - start)} in`);
+    put(shown, at === null ? "" : `${format.clock(at)} · ${format.duration(at - start)} in`);
     put(now, alive ? "Live" : "End");
     attribute(now, "aria-pressed", String(at === null));
     attribute(play, "aria-label", playing ? "Pause" : "Play");

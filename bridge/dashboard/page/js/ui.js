@@ -183,6 +183,9 @@ export const format = {
   integer,
   /** `digits` significant ones. */
   number,
+  /** The same without zeros at the end: 250, 0.5, 3.1416. */
+  short: (value, digits = 5) => (finite(value) && Math.abs(value) < 1e6 && (value === 0 || Math.abs(value) >= 1e-4)
+    ? number(value, digits).replace(/(\.\d*?)0+$/, "$1").replace(/\.$/, "") : number(value, digits)),
   /** 1 234 frames/s, 0.52 frames/s. */
   rate: (value) => (finite(value) ? number(value, value >= 100 ? 4 : 3) : NONE),
   percent: (share) => (finite(share) ? `${(share * 100).toFixed(share < 0.0995 ? 1 : 0)}${THIN}%` : NONE),
@@ -195,7 +198,7 @@ export const format = {
     if (unit === "ps" && Math.abs(value) >= 1e3) return `${number(value / 1e3, 4)}${THIN}ns`;
     return unit ? `${number(value, 4)}${THIN}${unit}` : number(value, 4);
   },
-  value: (value, unit = "") => (unit ? `${number(value, 4)}${THIN}${unit}` : number(value, 4)),
+  value: (value, unit = "") => (unit ? `${format.short(value)}${THIN}${unit}` : format.short(value)),
   /** 14:03:22, of Unix seconds. */
   clock: (stamp) => (finite(stamp) && stamp > 0 ? clocks.format(stamp * 1000) : NONE),
   date: (stamp) => (finite(stamp) && stamp > 0 ? dates.format(stamp * 1000) : NONE),

@@ -59,9 +59,9 @@ export function approvals({ api, connection, ledger }) {
     parts.deny = button("Deny", () => decide(parts, "deny"), { kind: "danger", icon: "close", testid: `deny-${line.id}` });
     parts.node = h("article", { class: "approval", role: "listitem", testid: `approval-${line.id}` },
       h("header", {}, parts.title, parts.who), parts.why,
-      frameButtons(framesOf(line.frame, line.evidence, line.simulation)), evidenceTable(line.evidence),
       h("div", { class: "approval-actions" }, parts.approve, parts.deny, parts.reason),
-      h("div", { class: "countdown" }, parts.bar), h("footer", {}, parts.left, parts.otherwise));
+      h("div", { class: "countdown" }, parts.bar), h("footer", {}, parts.left, parts.otherwise),
+      frameButtons(framesOf(line.frame, line.evidence, line.simulation), { testid: "approval-frame", most: 1 }), evidenceTable(line.evidence));
     return parts;
   }
 

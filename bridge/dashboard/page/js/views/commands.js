@@ -25,9 +25,9 @@ export function tell(answer, what) {
 function bounds(capability) {
   const [low, high] = [number(capability.minimum), number(capability.maximum)];
   const unit = capability.unit ? ` ${capability.unit}` : "";
-  if (low !== null && high !== null) return `${format.number(low, 5)} to ${format.number(high, 5)}${unit}`;
-  if (low !== null) return `at least ${format.number(low, 5)}${unit}`;
-  if (high !== null) return `at most ${format.number(high, 5)}${unit}`;
+  if (low !== null && high !== null) return `${format.short(low, 5)} to ${format.short(high, 5)}${unit}`;
+  if (low !== null) return `at least ${format.short(low, 5)}${unit}`;
+  if (high !== null) return `at most ${format.short(high, 5)}${unit}`;
   return capability.unit ? `in ${capability.unit}` : "";
 }
 
@@ -70,8 +70,8 @@ export function commandForms({ api, store }) {
       const value = number(input.value);
       let text = "";
       if (input.value !== "" && value === null) text = "This is not a number.";
-      else if (value !== null && low !== null && value < low) text = `The lowest value allowed is ${format.number(low, 5)}.`;
-      else if (value !== null && high !== null && value > high) text = `The highest value allowed is ${format.number(high, 5)}.`;
+      else if (value !== null && low !== null && value < low) text = `The lowest value allowed is ${format.short(low, 5)}.`;
+      else if (value !== null && high !== null && value > high) text = `The highest value allowed is ${format.short(high, 5)}.`;
       else if (value !== null && kind === "interval" && !Number.isInteger(value)) text = "A number of steps is whole.";
       put(said, text);
       input.setAttribute("aria-invalid", String(Boolean(text)));

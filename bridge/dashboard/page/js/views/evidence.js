@@ -6,7 +6,7 @@ import { format, h, icon } from "../ui.js";
 const scalar = (value) => value === null || typeof value !== "object";
 
 function show(value) {
-  if (typeof value === "number") return format.number(value, 5);
+  if (typeof value === "number") return Number.isInteger(value) ? format.integer(value) : format.short(value);
   if (typeof value === "boolean") return value ? "yes" : "no";
   if (value === null || value === undefined) return format.none;
   if (Array.isArray(value)) {
@@ -19,7 +19,8 @@ function show(value) {
 
 /** A table of names and values, or null where there are none. */
 export function evidenceTable(data, { testid = null } = {}) {
-  const entries = Object.entries(data ?? {});
+  // Frames have buttons of their own.
+  const entries = Object.entries(data ?? {}).filter(([, value]) => !reference(value) && !(Array.isArray(value) && value.length && value.every(reference)));
   if (!entries.length) return null;
   return h("table", { class: "evidence", testid }, h("tbody", {}, entries.map(([key, value]) =>
     h("tr", {}, h("th", { scope: "row" }, format.words(key)), h("td", {}, show(value))))));
@@ -54,12 +55,12 @@ export function lookAt(frames) {
 }
 
 /** Buttons that show frames, or null where there are none. */
-export function frameButtons(frames, { testid = null } = {}) {
+export function frameButtons(frames, { testid = null, most = 6 } = {}) {
   if (!frames.length) return null;
   return h("div", { class: "line frames" },
-    frames.map((frame) => h("button", { type: "button", class: "button small", testid: testid && `${testid}-${frame.offset}`, title: "Show in the molecule view", onclick: (event) => {
+    frames.slice(0, most).map((frame) => h("button", { type: "button", class: "button small", testid: testid && `${testid}-${frame.offset}`, title: "Show in the molecule view", onclick: (event) => {
       event.stopPropagation();
       lookAt([frame]);
     } }, icon("molecule", 14), `${frame.simulation} · frame ${format.integer(frame.offset)}`)),
-    frames.length > 1 && h("button", { type: "button", class: "button small quiet", onclick: () => lookAt(frames) }, `all ${frames.length}`));
+    frames.length > 1 && h("button", { type: "button", class: "button small quiet", onclick: () => lookAt(frames) }, `all ${frames.length} frames`));
 }

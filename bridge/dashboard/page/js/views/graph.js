@@ -4,6 +4,8 @@
 import { attribute, format, keyed, put, s } from "../ui.js";
 
 const [W, H] = [172, 74];
+const LANE = 40;
+const MARGIN = 128;
 const LABELS = { "simulation-group": "simulations", stager: "staging", operator: "operator", policy: "policy", trainer: "trainer", service: "service", guard: "guard" };
 
 /** Layer of each node: the longest way to it, edges that close a circle left out. */
@@ -48,18 +50,24 @@ export function arrange(nodes, edges, width) {
   const each = vertical ? 1 : Math.max(2, Math.min(count, Math.floor((width + gap - 24) / (W + gap))));
   const lines = Math.ceil(count / each);
   const at = new Map();
-  const line = rows * (H + 26) + 44;
   const gapV = 62;
+  // Each line is as high as its fullest column needs; the way to the next one runs below it.
+  const tops = [];
+  let bottom = 28;
+  for (let i = 0; i < lines; i += 1) {
+    tops.push(bottom);
+    bottom += Math.max(...columns.slice(i * each, (i + 1) * each).map((column) => column.length)) * (H + 28) + 44;
+  }
   columns.forEach((column, i) => {
     column.forEach((id, j) => {
-      if (vertical) at.set(id, { x: 12 + j * (W + 56), y: 12 + i * (H + gapV) });
-      else at.set(id, { x: 12 + (i % each) * (W + gap), y: 16 + Math.floor(i / each) * line + j * (H + 26) });
+      if (vertical) at.set(id, { x: MARGIN + j * (W + 56), y: 12 + i * (H + gapV) });
+      else at.set(id, { x: LANE + (i % each) * (W + gap), y: tops[Math.floor(i / each)] + j * (H + 28) });
     });
   });
   return {
     vertical, back, at,
-    width: vertical ? Math.max(24 + rows * (W + 56), 420) : Math.max(24 + Math.min(across, each * (W + gap) - gap), 320),
-    height: vertical ? 24 + count * (H + gapV) - gapV + 10 : 16 + lines * line,
+    width: vertical ? MARGIN + rows * (W + 56) : Math.max(LANE + 12 + Math.min(across, each * (W + gap) - gap), 320),
+    height: vertical ? 24 + count * (H + gapV) - gapV + 10 : bottom - 30,
   };
 }
 
@@ -69,25 +77,25 @@ function path(from, to, { vertical, back, height }, edge) {
       const x = Math.max(from.x, to.x) + W + 34;
       return { d: `M${from.x + W} ${from.y + H / 2}C${x} ${from.y + H / 2} ${x} ${from.y} ${x} ${from.y - 20}L${x} ${to.y + H + 20}C${x} ${to.y + H / 2} ${x} ${to.y + H / 2} ${to.x + W + 5} ${to.y + H / 2}`, x: x - 4, y: (from.y + to.y + H) / 2, turned: true };
     }
-    const y = height - 12;
-    const [a, b] = [from.x + W / 2, to.x + W / 2];
-    return { d: `M${a} ${from.y + H}C${a} ${y} ${a} ${y} ${a - 24} ${y}L${b + 24} ${y}C${b} ${y} ${b} ${y} ${b} ${to.y + H + 5}`, x: (a + b) / 2, y: y - 5 };
+    // Out below, along the bottom, up at the left, and in from there.
+    const [x, y, a, end] = [12, height - 10, from.x + W / 2, to.y + H / 2];
+    return { d: `M${a} ${from.y + H}L${a} ${y - 14}Q${a} ${y} ${a - 14} ${y}L${x + 14} ${y}Q${x} ${y} ${x} ${y - 14}L${x} ${end + 14}Q${x} ${end} ${x + 14} ${end}L${to.x - 5} ${end}`, x: a / 2 + x, y: y - 6 };
   }
   if (vertical) {
     const [a, b] = [from.x + W / 2, to.x + W / 2];
     const [top, end] = [from.y + H, to.y - 5];
     const bend = Math.max(14, (end - top) / 2);
-    return { d: `M${a} ${top}C${a} ${top + bend} ${b} ${end - bend} ${b} ${end}`, x: (a + b) / 2, y: (top + end) / 2 - 8, beside: true };
+    return { d: `M${a} ${top}C${a} ${top + bend} ${b} ${end - bend} ${b} ${end}`, x: a === b ? a - 10 : b + 10, y: a === b ? (top + end) / 2 - 1 : end - 12, beside: true, anchor: a === b ? "end" : "start" };
   }
   if (to.x <= from.x) {
     // To the next line.
-    const middle = (from.y + H + to.y) / 2;
-    return { d: `M${from.x + W / 2} ${from.y + H}C${from.x + W / 2} ${middle} ${from.x + W / 2} ${middle} ${from.x + W / 2 - 20} ${middle}L${to.x + W / 2 + 20} ${middle}C${to.x + W / 2} ${middle} ${to.x + W / 2} ${middle} ${to.x + W / 2} ${to.y - 5}`, x: (from.x + to.x + W) / 2, y: middle - 5 };
+    const [a, b, middle] = [from.x + W / 2, to.x + W / 2, to.y - 28];
+    return { d: `M${a} ${from.y + H}L${a} ${middle - 14}Q${a} ${middle} ${a - 14} ${middle}L${b + 14} ${middle}Q${b} ${middle} ${b} ${middle + 14}L${b} ${to.y - 5}`, x: (a + b) / 2, y: middle - 6, beside: false, along: true };
   }
   const [a, b] = [from.x + W, to.x - 5];
   const [y, end] = [from.y + H / 2, to.y + H / 2];
   const bend = Math.max(20, (b - a) / 2);
-  return { d: `M${a} ${y}C${a + bend} ${y} ${b - bend} ${end} ${b} ${end}`, x: (a + b) / 2, y: (y + end) / 2 - 22 };
+  return { d: `M${a} ${y}C${a + bend} ${y} ${b - bend} ${end} ${b} ${end}`, x: y === end ? (a + b) / 2 : b - 4, y: y === end ? y - 22 : end + 15, aside: y !== end };
 }
 
 function facts(edge) {
@@ -142,16 +150,16 @@ export function graph(onSelect) {
     if (node.kind === "simulation-group" && node.count > 1) first.push(`${format.integer(node.count)} streams`);
     if (Number.isFinite(node.answers)) first.push(`${format.integer(node.answers)} answers`);
     const second = [];
+    if (node.version !== null && node.version !== undefined) second.push(`${node.drift ? "▲ drift, " : ""}model ${node.version}`);
     if (Number.isFinite(node.state_bytes) && node.state_bytes !== null) second.push(`${format.bytes(node.state_bytes)} ${node.kind === "stager" ? "held" : "state"}`);
-    if (node.version !== null && node.version !== undefined) second.push(`model ${node.version}${node.drift ? " · drift ▲" : ""}`);
-    put(parts.line, cut(first.join(" · "), 30));
-    put(parts.more, cut(second.join(" · "), 30));
+    put(parts.line, cut(first.join(" · "), 28));
+    put(parts.more, cut(second.join(" · "), 28));
     attribute(parts.share, "width", (Math.min(1, Math.max(0, node.share ?? 0)) * W).toFixed(1));
     attribute(parts.node, "aria-label", [LABELS[node.kind] ?? node.kind, node.name, ...first, ...second].join(", "));
   }
 
   function makeEdge() {
-    const parts = { line: s("path", { class: "edge-line", "marker-end": "url(#arrow)" }), texts: [0, 1, 2].map(() => s("text", { class: "edge-text" })), title: s("title", {}) };
+    const parts = { line: s("path", { class: "edge-line", "marker-end": "url(#arrow)" }), texts: [0, 1, 2, 3].map(() => s("text", { class: "edge-text" })), title: s("title", {}) };
     parts.node = s("g", { class: "edge" }, parts.title, parts.line, parts.texts);
     return parts;
   }
@@ -163,15 +171,15 @@ export function graph(onSelect) {
     parts.line.style.setProperty("stroke-width", String(1.2 + Math.min(3, Math.log10(1 + Math.max(0, edge.rate ?? 0)))));
     const texts = facts(edge);
     if (edge.pressure > 0.05) texts.push(`${format.percent(edge.pressure)} full`);
-    const single = place.y !== undefined && (shape.back.has(edge) || place.beside);
-    const shown = single ? [texts.join(" · ")] : texts.length > 3 ? [texts[0], texts.slice(1, 3).join(" · "), texts[3]] : texts;
+    const single = shape.back.has(edge) || place.beside || place.along || place.aside;
+    const shown = place.anchor === "end" && texts.length > 2 ? [texts.slice(0, 2).join(" · "), texts.slice(2).join(" · ")] : single ? [texts.join(" · ")] : texts;
     parts.texts.forEach((node, i) => {
       put(node, shown[i] ?? "");
-      // Two lines above the arrow, the third below it.
-      const y = single ? place.y : place.y + 22 + (i < 2 ? -7 - (Math.min(2, shown.length) - 1 - i) * 13 : 15);
-      attribute(node, "x", place.beside ? place.x + 8 : place.x);
-      attribute(node, "y", place.beside ? place.y + 12 : place.turned ? place.y : y);
-      attribute(node, "text-anchor", place.beside ? "start" : "middle");
+      // Two lines above the arrow, the others below it.
+      const y = single ? place.y : place.y + 22 + (i < 2 ? -8 - (Math.min(2, shown.length) - 1 - i) * 13 : 15 + (i - 2) * 13);
+      attribute(node, "x", place.x);
+      attribute(node, "y", place.beside ? place.y + i * 13 : y);
+      attribute(node, "text-anchor", place.anchor ?? (place.aside ? "end" : "middle"));
       attribute(node, "transform", place.turned ? `rotate(-90 ${place.x} ${place.y})` : null);
     });
     put(parts.title, `${edge.from} → ${edge.to}: ${texts.join(", ") || "nothing known"}`);

@@ -101,7 +101,7 @@ export function mount(root, context) {
     const where = droppedWhere(row);
     attribute(parts.dropCell, "title", where || null);
     attribute(parts.dropCell, "data-bad", row.dropped > 0 || where ? "true" : null);
-    attribute(parts.lagCell, "data-bad", concerned.get(row.name)?.kind?.includes("lag") ? "true" : null);
+    attribute(parts.lagCell, "data-bad", concerned.get(row.name)?.late ? "true" : null);
     const command = row.last_command;
     put(parts.last, command ? `${command.what} · ${format.words(command.state)}${command.step >= 0 && command.step !== null ? ` at step ${format.integer(command.step)}` : ""}` : "no command yet");
     attribute(parts.last, "data-none", command ? null : "true");
@@ -159,7 +159,11 @@ export function mount(root, context) {
     rows = data.simulations ?? [];
     concerned = new Map();
     for (const alarm of sorted(data.alarms)) {
-      if (alarm.simulation && !concerned.has(alarm.simulation)) concerned.set(alarm.simulation, alarm);
+      if (!alarm.simulation) continue;
+      // Sorted: the first is the gravest.
+      const known = concerned.get(alarm.simulation) ?? { level: alarm.level, late: false };
+      known.late ||= alarm.kind.includes("lag");
+      concerned.set(alarm.simulation, known);
     }
     arrange();
     inspect();
