@@ -17,7 +17,7 @@ from bridge.dashboard.frames import FrameReader, Pick, Taken
 from bridge.dashboard.recording.pictures import Pictures
 from bridge.dashboard.recording.writer import Recorder
 from bridge.dashboard.sampling import FrameSampler, scalars_of
-from bridge.dashboard.sources import RECORDING, find_pictures, make_connect, restore
+from bridge.dashboard.sources import PATIENCE, RECORDING, find_pictures, make_connect, restore
 from bridge.dashboard.stores.columns import Columns, version_column
 from bridge.dashboard.stores.histograms import histogram
 from bridge.dashboard.stores.memory import Limits, Memory
@@ -757,6 +757,7 @@ def open_feed(
     keys: str = "",
     limits: Limits | None = None,
     record: bool = False,
+    patience: float = PATIENCE,
 ) -> Feed:
     """Open the feed of a run, and begin to read it if it lasts.
 
@@ -774,6 +775,8 @@ def open_feed(
         How much is remembered.
     record
         Write a recording into the folder of the run, so that it can be replayed afterwards.
+    patience
+        Seconds without an answer after which the stager counts as lost.
 
     Raises
     ------
@@ -787,10 +790,10 @@ def open_feed(
     pictures = None
     if run is not None and not record:
         pictures = restore(run, about, memory)
-    connect = make_connect(run, address, keys, about)
+    connect = make_connect(run, address, keys, about, patience=patience)
     follower = Follower(connect, memory, pipeline=pipeline or about.pipeline)
     follower.address = address or ""
-    reader = FrameReader(make_connect(run, address, keys, about, recover=True))
+    reader = FrameReader(make_connect(run, address, keys, about, recover=True, patience=patience))
     feed = Feed(memory, about, follower=follower, reader=reader, pictures=pictures)
     feed.start(record=record)
     return feed

@@ -60,6 +60,7 @@ class Follower:
         self._connect = connect
         self._memory = memory
         self._positions: dict[str, int] = {}
+        self._last: dict[str, tuple[int, float]] = {}  # topic -> offset and stamp of what was read
         self._instance = ""
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="dashboard-feed", daemon=True)
@@ -115,15 +116,16 @@ class Follower:
         while not self._stop.is_set():
             began = time.monotonic()
             cpu = time.thread_time()
-            if began >= listing:
+            if began >= listing or client.instance != self._instance:
                 self._list(client)
                 listing = began + (LIST if self.pipeline else LOOK)
+            behind = self.read(client)
             if began >= look:
+                # After the records: the engine's word on the lag is among them.
                 self._look(client)
                 self.on_look()
                 look = began + LOOK
             self.connected, self.error = True, ""
-            behind = self.read(client)
             if not behind:
                 self.caught_up.set()
             busy = time.thread_time() - cpu
@@ -142,6 +144,7 @@ class Follower:
                     self._miss(gap.topic, gap.stop - gap.first)
                 for record in got.records:
                     memory.take(record.topic, record.data, record.stamp)
+                    self._last[record.topic] = record.offset, record.stamp
                 memory.settle()
             for topic in got.positions:
                 if topic not in self._positions and topic.startswith("results/"):
@@ -162,36 +165,57 @@ class Follower:
         topics = client.topics("", schemas=False)
         if not self.pipeline:
             self.pipeline = guess_pipeline(topics)
-        anew = client.instance != self._instance
+        others = self._find_others(client, topics) if client.instance != self._instance else set()
         memory = self._memory
         with memory.lock:
             memory.topics = {t.name: t for t in topics}
+            for name in others:
+                self._positions.pop(name, None)
+                if name.startswith("results/"):
+                    memory.results.forget_frames(name.split("/", 2)[2].partition("@")[0])
             for topic in topics:
                 plain = topic.name.partition("@")[0]
                 results = bool(self.pipeline) and plain.startswith(f"results/{self.pipeline}/")
                 if not (plain in ALWAYS or plain.startswith(READ) or results):
-                    if anew and plain.startswith(FRAMES):
-                        self._check_life(topic)
                     continue
-                position = self._positions.get(topic.name)
-                if position is None or (anew and topic.end < position):
+                if topic.name not in self._positions:
                     # Of what was released before anybody looked, it is said that it is missing.
                     if topic.low:
                         self._miss(topic.name, topic.low)
                     self._positions[topic.name] = self._begin(topic) if results else topic.low
-            if anew:
-                here = {t.name for t in topics}
-                for name in self._positions.keys() - here:
-                    self._positions[name] = 0
             for name in ALWAYS:
                 self._positions.setdefault(name, 0)
         self._instance = client.instance
 
-    def _check_life(self, topic: TopicStatus) -> None:
-        name = topic.name.removeprefix(FRAMES)
-        known = self._memory.simulations.status(name)
-        if known is not None and topic.end < known.end:
-            self._memory.results.forget_frames(name)
+    def _find_others(self, client: ClientLike, topics: list[TopicStatus]) -> set[str]:
+        """Return the topics that are not those that were read, but others of the same names.
+
+        A durable stager that is started anew has what it had; another one begins with nothing. So
+        the last record that was read is looked at again.
+        """
+        here = {t.name: t for t in topics}
+        wanted = {
+            name: offset
+            for name, (offset, _) in self._last.items()
+            if name in here and here[name].low <= offset < here[name].end
+        }
+        # Topics that nothing was read of begin where they begin.
+        others = {n for n in self._positions if n not in self._last}
+        others |= {
+            n for n, (offset, _) in self._last.items() if n not in here or here[n].end <= offset
+        }
+        while wanted:
+            with client.fetch(wanted, max_frames=len(wanted), wait=0.001) as got:
+                first = {r.topic: r.stamp for r in reversed(got.records)}
+            for name, stamp in first.items():
+                del wanted[name]
+                if stamp != self._last[name][1]:
+                    others.add(name)
+            if not first:
+                break
+        for name in others:
+            self._last.pop(name, None)
+        return others
 
     def _begin(self, topic: TopicStatus) -> int:
         """Return where to begin with results: not with those beyond the limit of the backlog."""
@@ -219,7 +243,6 @@ class Follower:
                     name = topic.name.removeprefix(FRAMES)
                     memory.simulations.declare(name, topic.schema, topic.capabilities)
             for topic in topics:
-                self._check_life(topic)
                 memory.topics[topic.name] = topic
             memory.look(topics, self.pipeline)
         for topic in topics:

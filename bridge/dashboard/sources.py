@@ -41,6 +41,7 @@ def make_connect(
     about: About,
     *,
     recover: bool = False,
+    patience: float = PATIENCE,
 ) -> Callable[[], ClientLike]:
     """Return what makes a client to the stager of a run, as often as it is needed.
 
@@ -55,6 +56,8 @@ def make_connect(
     recover
         Where the run is over, and its topics lie on disk: start a stager in this process to read
         them, which ends when the client is closed.
+    patience
+        Seconds that a request may take.
     """
 
     def reach() -> ClientLike:
@@ -70,7 +73,7 @@ def make_connect(
                 return _Recovered(run)
             about.refresh()
         return connect(
-            where, name="dashboard", keys=client_keys(keys or about.keys), timeout=PATIENCE
+            where, name="dashboard", keys=client_keys(keys or about.keys), timeout=patience
         )
 
     return reach

@@ -9,9 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from bridge.dashboard.stores.columns import Columns
-from bridge.dashboard.stores.points import Cursor, ask, extent, spread
+from bridge.dashboard.stores.points import Cursor, ask, extent
 from bridge.dashboard.stores.results import ResultStore
 from bridge.dashboard.stores.table import Table
+from bridge.dashboard.stores.thinning import extremes
 from bridge.errors import ConfigError
 
 __all__ = ["series"]
@@ -98,6 +99,8 @@ def _series_of(
         rows = rows[chosen[table.key("simulation")]]
     if np.isfinite(until):
         rows = rows[table.key("stamp")[rows] <= until]
+    if not len(rows):
+        return 0
     numbers = table.key("simulation")[rows]
     order = np.argsort(numbers, kind="stable")
     rows, numbers = rows[order], numbers[order]
@@ -106,17 +109,18 @@ def _series_of(
     ordered = sorted(zip(found, starts, stops, strict=True), key=lambda f: store.names[f[0]])
     sent = 0
     for number, start, stop in ordered:
-        mine = rows[start:stop][spread(stop - start, limit)]
-        values = [Columns.pick(table, mine, text) for text in texts]
-        for text, v in zip(texts, values, strict=True):
-            some = np.isfinite(v)
-            if not some.any():
+        mine = rows[start:stop]
+        for text in texts:
+            v = Columns.pick(table, mine, text)
+            some = np.flatnonzero(np.isfinite(v))
+            if not len(some):
                 continue
+            kept = some[extremes(v[some], limit)]
             index = len(listed)
-            xs = Columns.pick(table, mine[some], x)
+            xs = Columns.pick(table, mine[kept], x)
             arrays[f"x{index}"] = xs - base if x == "wall" else xs
-            arrays[f"y{index}"] = v[some].astype(np.float32)
-            arrays[f"e{index}"] = table.key("epoch")[mine[some]]
+            arrays[f"y{index}"] = v[kept].astype(np.float32)
+            arrays[f"e{index}"] = table.key("epoch")[mine[kept]]
             sent += len(xs)
             listed.append(
                 {
@@ -124,7 +128,8 @@ def _series_of(
                     "column": text,
                     "index": index,
                     "points": len(xs),
-                    "total": int(stop - start),
+                    "total": len(some),
+                    "thinned": "minmax" if len(kept) < len(some) else "none",
                     "stride": store.stride,
                     "range": extent(arrays[f"y{index}"]),
                 }
