@@ -131,8 +131,11 @@ export function smooth(y, width) {
  * Few rows keep their own x. Where there are more than `positions` different ones in sight, each
  * series is reduced to the least and greatest in each of `positions / 2` columns; `thinned` says so.
  */
-export function align(all, { range = null, positions = 4000, values = (s) => s.y } = {}) {
-  const rows = all.map((series) => visible(series, values(series), range));
+export function align(all, { range = null, positions = 4000, values = (s) => s.y, gaps = false } = {}) {
+  const rows = all.map((series) => {
+    const seen = visible(series, values(series), range);
+    return gaps ? broken(seen, gapsOf(seen.x)) : seen;
+  });
   const total = rows.reduce((n, r) => n + r.x.length, 0);
   if (total <= positions * Math.max(1, all.length)) {
     const xs = distinct(rows);
@@ -143,6 +146,20 @@ export function align(all, { range = null, positions = 4000, values = (s) => s.y
   return { data: columns(rows, Math.floor(positions / 2)), thinned: true };
 }
 
+/** Rows behind which far fewer came than around them: frames that were dropped, or a pause. */
+export function gapsOf(x) {
+  const found = [];
+  for (let i = 1; i < x.length; i += 1) {
+    const jump = x[i] - x[i - 1];
+    let usual = 0;
+    for (let k = Math.max(1, i - 4); k <= Math.min(x.length - 1, i + 4); k += 1) {
+      if (k !== i && x[k] - x[k - 1] < jump) usual = Math.max(usual, x[k] - x[k - 1]);
+    }
+    if (usual > 0 && jump > 8 * usual) found.push(i);
+  }
+  return found;
+}
+
 function visible(series, y, range) {
   const x = series.x;
   if (!range || !x.length || !sorted(x)) return { x, y };
@@ -150,6 +167,23 @@ function visible(series, y, range) {
   const from = Math.max(0, search(x, range[0]) - 1);
   const to = Math.min(x.length, search(x, range[1]) + 2);
   return { x: x.subarray(from, to), y: y.subarray(from, to) };
+}
+
+/** The rows with a gap (NaN) in the middle of each jump. */
+function broken({ x, y }, at) {
+  if (!at.length) return { x, y };
+  const [outX, outY] = [new Float64Array(x.length + at.length), new Float64Array(x.length + at.length)];
+  let from = 0;
+  at.concat(x.length).forEach((to, k) => {
+    outX.set(x.subarray(from, to), from + k);
+    outY.set(y.subarray(from, to), from + k);
+    if (to < x.length) {
+      outX[to + k] = (x[to - 1] + x[to]) / 2;
+      outY[to + k] = NaN;
+    }
+    from = to;
+  });
+  return { x: outX, y: outY };
 }
 
 function sorted(x) {

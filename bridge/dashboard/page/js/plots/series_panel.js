@@ -4,7 +4,7 @@ import uPlot from "../../vendor/uplot/uPlot.esm.js";
 import { columnPicker, unitOf, withUnit } from "./columns.js";
 import { exportButtons, saveCsv, savePng } from "../views/export.js";
 import { lineStyle, onTheme, themeOf } from "./theme.js";
-import { align, SeriesSet, smooth } from "./series_data.js";
+import { align, gapsOf, SeriesSet, smooth } from "./series_data.js";
 import { simulationPicker } from "./simulation_picker.js";
 
 const SYNC = uPlot.sync("headrace-observables");
@@ -243,7 +243,9 @@ export class SeriesPanel {
   }
 
   _alignment() {
-    return { range: this.shared.range(), positions: Math.max(600, 2 * Math.round(this._width())) };
+    // By wall time, rows come in batches: a pause between two of them is no gap.
+    const gaps = ["time", "step"].includes(this.shared.x());
+    return { range: this.shared.range(), gaps, positions: Math.max(600, 2 * Math.round(this._width())) };
   }
 
   _smoothing() {
@@ -416,6 +418,7 @@ export class SeriesPanel {
   _tell() {
     const rows = this._drawn.reduce((n, s) => n + s.length, 0);
     const breaks = this._drawn.reduce((n, s) => n + s.breaks.length, 0);
+    const gaps = this._alignment().gaps ? this._drawn.reduce((n, s) => n + gapsOf(s.x).length, 0) : 0;
     const stride = Math.max(1, ...this._drawn.map((s) => s.stride));
     const words = [];
     if (!this.config.columns.length) words.push("Add a column to see its numbers.");
@@ -425,6 +428,7 @@ export class SeriesPanel {
     if (this.set.sampled) words.push("Of older rows the server has kept an even sample.");
     if (this._columnsThinned) words.push("On screen: the least and greatest of each column of pixels; zoom in for more.");
     if (breaks) words.push(`${breaks} ${breaks === 1 ? "restart" : "restarts"}, marked; lines are broken there.`);
+    if (gaps) words.push(`${gaps} ${gaps === 1 ? "gap" : "gaps"}, where no frames came.`);
     if (this._hidden) words.push(`${this._hidden} values that are not above 0 have no place on a log scale.`);
     this._note.textContent = words.join(" ");
     Object.assign(this._host.dataset, {
@@ -432,6 +436,7 @@ export class SeriesPanel {
       lines: String(this._drawn.length),
       stride: stride.toFixed(2),
       breaks: String(breaks),
+      gaps: String(gaps),
     });
   }
 
