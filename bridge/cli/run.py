@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
 import signal
 import sys
@@ -24,6 +25,9 @@ from bridge.runs.plan import Plan
 
 __all__ = ["add_arguments", "execute"]
 
+DASHBOARD = "HEADRACE_DASHBOARD"
+"""Environment variable; where it is ``off``, runs start no dashboard."""
+
 _GOOD = ("finished", "target_reached", "limit_reached")
 
 
@@ -43,6 +47,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--cluster", metavar="ADDRESS", help="of a Flink or Spark cluster")
     parser.add_argument("--max-time", metavar='"10 ns"', help="limit on the total simulated time")
     parser.add_argument("--max-wall-time", metavar='"5 min"', help="limit on the duration")
+    parser.add_argument(
+        "--no-dashboard",
+        action="store_true",
+        help=f"start no dashboard beside the run; {DASHBOARD}=off does the same",
+    )
     parser.add_argument("--no-plots", action="store_true", help="write the figures alone")
     parser.add_argument(
         "--compare",
@@ -136,7 +145,10 @@ def _override(configuration: RunConfiguration, arguments: argparse.Namespace) ->
         engine["kind"] = arguments.engine
     if arguments.cluster is not None:
         engine["cluster"] = arguments.cluster
-    return msgspec.structs.replace(configuration, run=run, engine=engine)
+    dashboard = configuration.dashboard
+    if arguments.no_dashboard or os.environ.get(DASHBOARD, "").lower() in ("off", "0", "no"):
+        dashboard = msgspec.structs.replace(dashboard, enabled=False)
+    return msgspec.structs.replace(configuration, run=run, engine=engine, dashboard=dashboard)
 
 
 def _output(plan: Plan, arguments: argparse.Namespace) -> Path:

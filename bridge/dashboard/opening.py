@@ -10,11 +10,12 @@ from bridge.dashboard.feed import open_feed
 from bridge.dashboard.options import ServerOptions, make_context
 from bridge.dashboard.security import find_token, make_token
 from bridge.dashboard.sources import make_connect
+from bridge.dashboard.stores.memory import Limits
 from bridge.errors import ConfigError
 from bridge.runs.configuration import AlarmTable
 from bridge.runs.directory import RunDirectory
 from bridge.runs.plan import Plan
-from bridge.steering.desk import Desk
+from bridge.steering import Desk
 
 __all__ = ["open_dashboard"]
 
@@ -27,6 +28,7 @@ def open_dashboard(
     keys: str = "",
     pipeline: str | None = None,
     record: bool = False,
+    limits: Limits | None = None,
     **served: Any,
 ) -> tuple[Dashboard, ServerOptions]:
     """Follow a run, and make what shows it.
@@ -45,6 +47,8 @@ def open_dashboard(
         Its name, where there are several.
     record
         Write the recording of the run.
+    limits
+        How much is remembered.
     **served
         See `ServerOptions`.
 
@@ -68,6 +72,6 @@ def open_dashboard(
     if options.certificate:
         # Before anything is started.
         make_context(options.certificate, options.key)
-    feed = open_feed(directory, address, pipeline, keys=keys, record=record)
+    feed = open_feed(directory, address, pipeline, keys=keys, limits=limits, record=record)
     connect = make_connect(directory, address, keys, feed.about)
     return Dashboard(feed, Desk(connect), options), options

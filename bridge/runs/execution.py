@@ -14,6 +14,7 @@ import msgspec
 
 from bridge.config import parse_duration
 from bridge.errors import HeadraceError
+from bridge.runs.dashboard import Companion
 from bridge.runs.directory import RunDirectory, write_json
 from bridge.runs.keyfiles import client_keys
 from bridge.runs.latency import read_put_times
@@ -39,6 +40,9 @@ TURN = 0.1
 
 START, CLUSTER_START = 60.0, 240.0
 """Seconds that an engine has to begin; a cluster on a busy machine takes its time."""
+
+FAREWELL = 10.0
+"""Seconds that the dashboard has to save its recording and end; it holds up nothing else."""
 
 _MODULES = {STAGER: "bridge.runs.stager", ENGINE: "bridge.runs.engine"}
 _MEMBER, _TRAINER, _SERVICE = "bridge.runs.member", "bridge.runs.trainer", "bridge.runs.service"
@@ -100,6 +104,9 @@ class Execution:
             start=START if plan.engine.kind == "local" else CLUSTER_START,
             trainers=tuple(self._beside),
         )
+        self._dashboard: Companion | None = None
+        if plan.configuration.dashboard.enabled:
+            self._dashboard = Companion(directory, plan.base, view.tell)
         self._processes: dict[str, Process] = {}
         self._lives: dict[str, int] = {}
         self._watcher: Watcher | None = None
@@ -134,6 +141,8 @@ class Execution:
         finally:
             # Whatever happened, nobody is left behind.
             self._reap(kill=True)
+            if self._dashboard is not None:
+                self._dashboard.end(1.0)
             if self._watcher is not None:
                 self._watcher.stop(1.0)
         return supervisor
@@ -160,7 +169,16 @@ class Execution:
             self._do(supervisor.ready(ENGINE, self._now()))
         self._check_limits()
         self._do(supervisor.tick(self._now()))
+        self._look_after_dashboard()
         self._view.update(self._snapshot(), supervisor, self._now() - self._began)
+
+    def _look_after_dashboard(self) -> None:
+        if self._dashboard is None:
+            return
+        if self.supervisor.phase == "running":
+            # Not earlier: what the run begins with should not wait for what only shows it.
+            self._dashboard.begin()
+        self._dashboard.look()
 
     def _note_exit(self, name: str, code: int, process: Process) -> None:
         log.info("%s ended with %d.", name, code)
@@ -237,6 +255,9 @@ class Execution:
                     self._view.tell(action.message, action.level)
                 case "report":
                     self._write_report()
+                    if self._dashboard is not None:
+                        # While the stager is there, of which it saves the rest.
+                        self._dashboard.end(FAREWELL)
                     self._do(self.supervisor.reported(self._now()))
 
     def _start(self, name: str) -> None:
