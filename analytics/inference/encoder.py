@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -12,6 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from analytics.inference.short import shorten
 from analytics.inference.ways import Way
 from analytics.learning.alignment import Alignment
 from analytics.learning.model import StreamModel
@@ -113,6 +115,9 @@ class Encoder:
         self.latent = int(model.latent)
         self.input_shape = model.input_shape
         self.errors = errors
+        if way.compile == "off":
+            shorten(model)
+        self._size = math.prod(self.input_shape)
         self._most = -(-way.batch_size // way.least) * way.least
         self._local = threading.local()
         with torch.inference_mode():
@@ -149,11 +154,10 @@ class Encoder:
             If the rows have another size.
         """
         n = len(rows)
-        size = int(np.prod(self.input_shape))
-        if n and rows.size != n * size:
+        if n and rows.size != n * self._size:
             raise SchemaError(
-                f"The model of version {self.version[:12]} takes {size} numbers a frame (shape "
-                f"{list(self.input_shape)}); it was given {rows.size // n} (shape "
+                f"The model of version {self.version[:12]} takes {self._size} numbers a frame "
+                f"(shape {list(self.input_shape)}); it was given {rows.size // n} (shape "
                 f"{list(rows.shape[1:])})."
             )
         if rows.shape[1:] != self.input_shape:

@@ -136,6 +136,7 @@ class Infer(FrameOperator):
         self.registry = str(Path(registry).absolute())
         self.input = input_columns(input)
         self.output = output_name(output)
+        self._version, self._error = f"{self.output}_version", f"{self.output}_error"
         self.n_components = check_count(n_components, "n_components")
         self.errors = errors
         self.nonfinite = check_nonfinite(nonfinite)
@@ -179,7 +180,7 @@ class Infer(FrameOperator):
 
     def process(self, batch: FrameBatch, context: Context) -> FrameBatch:
         """Add the columns."""
-        return self._process([batch], [context])[0]
+        return self._alone(batch, context) or self._process([batch], [context])[0]
 
     def process_many(
         self, batches: Sequence[FrameBatch], contexts: Sequence[Context]
@@ -210,11 +211,35 @@ class Infer(FrameOperator):
                 self.statistics.nonfinite += int(np.count_nonzero(~fine))
                 for column in answer.values():
                     column[~fine] = np.nan
-            version = {f"{self.output}_version": each}
+            version = {self._version: each}
             out.append(batch.with_columns({self.output: answer[self.output], **version, **answer}))
         return out
 
     # ------------------------------------------------------------------ inside
+
+    def _alone(self, batch: FrameBatch, context: Context) -> FrameBatch | None:
+        """Answer one batch that what is in service answers as a whole; None where it is not.
+
+        What `_process` does, with less around it: this is done for each batch of small networks.
+        """
+        n = len(batch.offsets)
+        served = self._served(context)
+        if served is None or not n:
+            return None
+        rows = rows_of(batch, self.input, "Infer")
+        if finite_rows(rows, batch, self.input, "Infer", self.nonfinite) is not None:
+            return None
+        version = self._claim(batch, context, served.number)
+        # Numbers never fall within a batch.
+        if version[0] != served.number or version[-1] != served.number:
+            return None
+        coordinates, errors = served.encoder(rows)
+        self.statistics.rows += n
+        self.statistics.calls += 1
+        added = {self.output: coordinates, self._version: version}
+        if errors is not None:
+            added[self._error] = errors
+        return batch.with_columns(added)
 
     def _quick(
         self, served: Served | None, inputs: Sequence[Array], numbers: Sequence[Array]
@@ -231,7 +256,7 @@ class Infer(FrameOperator):
             stop = at + len(rows)
             mine = {self.output: coordinates[at:stop]}
             if errors is not None:
-                mine[f"{self.output}_error"] = errors[at:stop]
+                mine[self._error] = errors[at:stop]
             out.append(mine)
             at = stop
         return out
@@ -260,13 +285,15 @@ class Infer(FrameOperator):
         if served is None and self.wait:
             served = serving.wait(self.wait)
             self.wait = 0.0
-        for kind, sentence in serving.notices():
+        for kind, sentence in serving.notices() if serving.has_notices else ():
             context.event(kind, sentence, level="warning", model=self.model)
         return served
 
     def _claim(self, batch: FrameBatch, context: Context, present: int) -> Array:
         if not self.ledger or not len(batch):
-            return np.full(len(batch), present, np.int64)
+            numbers = np.empty(len(batch), np.int64)
+            numbers.fill(present)
+            return numbers
         if self._book is None:
             self._book = SwapLedger(Path(self.ledger), context.pipeline, context.operator)
         return self._book.claim(batch.simulation, batch.offsets, present)
@@ -274,7 +301,7 @@ class Infer(FrameOperator):
     def _blank(self, n: int) -> dict[str, Array]:
         out: dict[str, Array] = {self.output: np.zeros((n, self.n_components), np.float32)}
         if self.errors:
-            out[f"{self.output}_error"] = np.zeros(n, np.float32)
+            out[self._error] = np.zeros(n, np.float32)
         return out
 
     def _answer(
@@ -297,7 +324,7 @@ class Infer(FrameOperator):
             stop = at + len(which)
             answer[self.output][which] = coordinates[at:stop]
             if errors is not None:
-                answer[f"{self.output}_error"][which] = errors[at:stop]
+                answer[self._error][which] = errors[at:stop]
             at = stop
 
     def _encode(self, model: Served, parts: Sequence[Array]) -> tuple[Array, Array | None]:

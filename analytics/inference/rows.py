@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, Literal, get_args
 
@@ -64,7 +65,7 @@ def finite_rows(
     SchemaError
         If one is not, and that is an error.
     """
-    if rows.dtype.kind != "f" or np.isfinite(np.add.reduce(rows, axis=None)):
+    if rows.dtype.kind != "f" or math.isfinite(np.add.reduce(rows, axis=None)):
         return None
     each = np.isfinite(rows.reshape(len(rows), -1))
     good: npt.NDArray[np.bool_] = np.logical_and.reduce(each, axis=1)

@@ -169,6 +169,11 @@ class Serving:
             return False
         return True
 
+    @property
+    def has_notices(self) -> bool:
+        """Whether there is something to be told."""
+        return bool(self._notices)
+
     def notices(self) -> list[tuple[str, str]]:
         """Return what is to be told to people, kind and sentence, each once a process."""
         out = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import threading
 from pathlib import Path
@@ -18,7 +19,7 @@ from analytics.inference.loading import (
     load_encoder,
     loading_statistics,
 )
-from analytics.inference.ways import Way
+from analytics.inference.ways import Compile, Way
 from analytics.learning.alignment import Alignment
 from analytics.learning.registry import Registry
 from bridge.errors import HeadraceError
@@ -28,6 +29,7 @@ from tests.analytics.inference.tiny import TinyModel, publish
 torch.set_num_threads(1)
 
 CPU = Way(device="cpu")
+TORCHS_OWN = pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
 
 
 class Undecided(TinyModel):
@@ -87,18 +89,41 @@ def test_what_fails_is_tried_again(tmp_path: Path) -> None:
     assert load_encoder(Registry(tmp_path), served.version, CPU).latent == 2
 
 
-def test_an_exported_program_answers_alike(tmp_path: Path) -> None:
+@TORCHS_OWN
+@pytest.mark.parametrize("how", ["export", "compile"])
+def test_a_compiled_program_answers_alike(
+    how: Compile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if how == "compile" and shutil.which("g++") is None:
+        pytest.skip("torch.compile needs a compiler of C++, and there is no g++.")
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "compiled"))
     served = publish(tmp_path, seed=1)
     registry = Registry(tmp_path)
     plain = load_encoder(registry, served.version, CPU, errors=True)
-    way = Way(device="cpu", compile="export", batch_size=64)
-    exported = load_encoder(registry, served.version, way, errors=True)
-    assert not exported.fallbacks
+    # As many rows at least as at most: one shape, where each costs a compiler.
+    way = Way(device="cpu", compile=how, batch_size=64, least=64)
+    compiled = load_encoder(registry, served.version, way, errors=True)
+    assert not compiled.fallbacks
     for n in (1, 40, 150):
         rows = frames(n)["features"]
-        for ours, theirs in zip(exported(rows), plain(rows), strict=True):
+        for ours, theirs in zip(compiled(rows), plain(rows), strict=True):
             assert ours is not None
             np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
+
+
+@TORCHS_OWN
+def test_without_a_compiler_the_module_itself_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "compiled"))
+    monkeypatch.setattr("torch._inductor.config.cpp.cxx", ("no-such-compiler",))
+    served = publish(tmp_path, seed=2)
+    way = Way(device="cpu", compile="compile", batch_size=16)
+    encoder = load_encoder(Registry(tmp_path), served.version, way)
+    assert "runs in eager: compile failed" in encoder.fallbacks[0]
+    rows = frames(20)["features"]
+    plain = load_encoder(Registry(tmp_path), served.version, CPU)
+    assert encoder(rows)[0].tobytes() == plain(rows)[0].tobytes()
 
 
 def test_where_compiling_fails_the_module_itself_runs(tmp_path: Path) -> None:
