@@ -310,6 +310,7 @@ class LocalEngine:
         for complaint in complaints:
             log.warning("%s", complaint)
             self._publisher.tell(Event("checkpoint_damaged", complaint, level="error"))
+        self._publisher.announce()
         self._publisher.recall(0 if checkpoint is None else checkpoint.decisions)
         course.replay(turns)
         self._publisher.forget()
