@@ -117,12 +117,13 @@ def test_without_a_compiler_the_module_itself_runs(
 ) -> None:
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "compiled"))
     monkeypatch.setattr("torch._inductor.config.cpp.cxx", ("no-such-compiler",))
-    served = publish(tmp_path, seed=2)
+    folder = tmp_path / "models"
+    served = publish(folder, seed=2)
     way = Way(device="cpu", compile="compile", batch_size=16)
-    encoder = load_encoder(Registry(tmp_path), served.version, way)
+    encoder = load_encoder(Registry(folder), served.version, way)
     assert "runs in eager: compile failed" in encoder.fallbacks[0]
     rows = frames(20)["features"]
-    plain = load_encoder(Registry(tmp_path), served.version, CPU)
+    plain = load_encoder(Registry(folder), served.version, CPU)
     assert encoder(rows)[0].tobytes() == plain(rows)[0].tobytes()
 
 
