@@ -168,4 +168,7 @@ def _became(line: LedgerLine) -> tuple[str, str]:
         return f"{line.outcome}{at}", _STYLES.get(line.outcome, "")
     if line.verdict in (None, "sent"):
         return "no answer", "dim"
+    if line.verdict == "awaiting_approval" and line.approval is not None:
+        until = time.strftime("%H:%M:%S", time.localtime(line.approval.until))
+        return f"waits until {until}, then {line.approval.default}", "yellow"
     return line.verdict.replace("_", " "), "yellow"

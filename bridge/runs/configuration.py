@@ -255,12 +255,15 @@ class ControlTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         Names of operators to leave out.
     set
         Name of an operator to the parameters that it gets instead.
+    steering
+        Keys of ``[steering]``, instead of those there.
     description
         For people.
     """
 
     remove: tuple[str, ...] = ()
     set: dict[str, dict[str, Any]] = {}
+    steering: dict[str, Any] = {}
     description: str = ""
 
 

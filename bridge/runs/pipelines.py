@@ -86,4 +86,5 @@ def apply_control(configuration: RunConfiguration, name: str, where: str) -> Run
         if name_of(table) not in control.remove
     )
     pipeline = msgspec.structs.replace(configuration.pipeline, operators=operators)
-    return msgspec.structs.replace(configuration, pipeline=pipeline)
+    steering = {**configuration.steering, **control.steering}
+    return msgspec.structs.replace(configuration, pipeline=pipeline, steering=steering)
