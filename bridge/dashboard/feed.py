@@ -254,6 +254,8 @@ class Feed:
         memory = self.memory
         with memory.lock:
             rows = memory.simulations.rows(at)
+            if at is not None and not rows:
+                rows = memory.simulations.rows_from(memory.results, at)
             for row in rows:
                 row["engine"] = row["engine"] or self.about.adapter
                 row["last_command"] = memory.ledger.last_command(row["name"], at)
@@ -522,6 +524,8 @@ class Feed:
                     f"{simulation!r} has no field {field!r}; it has: {', '.join(sorted(grids))}."
                 )
             return self._field(schema, simulation, number, field, axis, index)
+        if not schema.variables:
+            raise OffsetOutOfRange(f"No frame of {simulation!r} is held: the run is over.")
         if variable is None:
             raise ConfigError(f"The frames of {simulation!r} have neither positions nor fields.")
         chosen, selection, every = molecule.select(

@@ -40,7 +40,8 @@ def load_arrays(path: Path) -> dict[str, Array]:
         If the file is missing or damaged.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
+        # Opened here: numpy leaves the file of a damaged archive open.
+        with path.open("rb") as data, np.load(data, allow_pickle=False) as file:
             return dict(file)
     except (OSError, ValueError, KeyError, EOFError) as error:
         raise ConfigError(f"Cannot read the recording {path}: {error}.") from error

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from bridge.commands import Capability
 from bridge.dashboard.stores.history import History
+from bridge.dashboard.stores.results import ResultStore, true_offsets
 from bridge.engines.protocol import SimulationProgress
 from bridge.schema import StreamSchema
 from bridge.staging.messages import TopicStatus
@@ -218,6 +219,26 @@ class SimulationStore:
             self._show(names[i], table[i]) for i in sorted(range(len(names)), key=names.__getitem__)
         ]
 
+    def rows_from(self, results: ResultStore, at: float) -> list[dict[str, Any]]:
+        """Return rows of a time before anybody looked, as far as results tell of it."""
+        table = results.sample
+        known = np.flatnonzero(table.key("stamp") <= at)
+        out = []
+        for name in sorted(self.names):
+            mine = known[table.key("simulation")[known] == results.number(name)]
+            if not len(mine):
+                continue
+            last = mine[-1]
+            row = np.zeros(len(FIELDS))
+            row[_AT["state"]] = STATES.index("running")
+            row[_AT["connected"]] = 1.0
+            row[_AT["ns_per_day"]] = np.nan
+            row[_AT["frames"]] = true_offsets(table.key("offset")[last]) + 1
+            for key in ("step", "time", "epoch"):
+                row[_AT[key]] = table.key(key)[last]
+            out.append(self._show(name, row))
+        return out
+
     def _show(self, name: str, row: Array) -> dict[str, Any]:
         values = dict(zip(FIELDS, row.tolist(), strict=True))
         schema = self._all[name].schema
@@ -250,7 +271,7 @@ class SimulationStore:
 
     def spark(self, simulation: str, at: float | None = None) -> list[float]:
         """Return how the rate of frames went lately, in frames a second."""
-        if at is None:
+        if at is None and self._sparked:
             return [round(v, 3) for v in self._all[simulation].spark]
         index = self.names.index(simulation)
         column = _AT["rate"]
