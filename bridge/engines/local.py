@@ -83,7 +83,7 @@ class LocalEngine:
         self.pipeline = pipeline
         self.group = group or pipeline.name
         self.options = options or LocalOptions()
-        self._halt = False
+        self._halt = self._finish = False
         self._client = PatientClient(client, self.options.reconnect_timeout, lambda: self._halt)
         self._runner = Runner(pipeline, on_error=self.options.on_error)
         self._stops = Stops()
@@ -141,7 +141,7 @@ class LocalEngine:
                 came = self.step(_POLL)
                 if self._is_over(until, came):
                     break
-            self._end(finish=not self._halt)
+            self._end(finish=self._finish or not self._halt)
         except BaseException as error:
             self._progress.state = "failed"
             if not isinstance(error, TransportError):
@@ -152,11 +152,13 @@ class LocalEngine:
                 self._saver.close()
         return self.statistics()
 
-    def stop(self) -> None:
+    def stop(self, *, finish: bool = False) -> None:
         """Ask the engine to end after the batch at hand, and to save; from any thread.
 
-        Operators are not told that it is the end: the engine can be started again.
+        Operators are not told that it is the end, unless they are to `finish` with what they have
+        seen. The engine can be started again from what was saved, which is from before that.
         """
+        self._finish = finish
         self._halt = True
 
     def statistics(self) -> EngineStatistics:

@@ -233,7 +233,8 @@ class TrainingRun:
         stop
             Asked ten times a second, in a thread of its own, whether to end.
         drain
-            Seconds that it may still take then to read what there is.
+            Seconds that it may still take then to read what there is. Its operators are told of the
+            end in any case, even where frames are left.
 
         Raises
         ------
@@ -247,7 +248,8 @@ class TrainingRun:
             while not over.wait(_ASK):
                 if stop is not None and stop():
                     over.wait(drain)
-                    self.engine.stop()
+                    # What was learned since the last candidate is judged all the same.
+                    self.engine.stop(finish=True)
                     return
 
         threading.Thread(target=wait, name="stop-training", daemon=True).start()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,13 +14,15 @@ from analytics.learning.distributed.team import Place
 from analytics.learning.registry import Registry
 from bridge.codec import decode_state
 from bridge.engines.checkpoint import CheckpointStore
-from bridge.errors import ConfigError, EngineError
+from bridge.errors import ConfigError
 from bridge.runs.configuration import TrainingTable
 from bridge.runs.team import TeamPlan, run_team, wanted_by
 from bridge.runs.training import Training
-from bridge.staging import Stager
+from bridge.staging import Stager, StagerClient
 from bridge.testing.sources import END, ScriptedSource, make_frames
 from tests.analytics.learning.tiny import TinyAutoencoder
+from tests.bridge.engines.common import read_events
+from tests.bridge.runs.commands import end_all, start
 
 ROOT = Path(__file__).parents[3]
 OPERATOR = {
@@ -42,6 +46,7 @@ OPERATOR = {
 def stager() -> Iterator[Stager]:
     with Stager("tcp://127.0.0.1:0") as service:
         yield service.start()
+    end_all()
 
 
 def make_plan(stager: Stager, folder: Path, *, groups: int = 1) -> TeamPlan:
@@ -64,41 +69,50 @@ def parameters_of(folder: Path) -> list[dict[str, np.ndarray]]:
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize(("groups", "streams"), [(1, 1), (2, 4)])
-def test_workers_train_one_model(stager: Stager, tmp_path: Path, groups: int, streams: int) -> None:
-    # With one stream, one of the two workers has nothing of its own, and nobody hangs.
-    names = [f"s{i}" for i in range(streams)]
-    for name in names:
+def test_workers_of_two_machines_train_one_model(stager: Stager, tmp_path: Path) -> None:
+    # With one stream, one of the two workers has nothing of its own, and nobody hangs; a stream
+    # without the column ends nobody.
+    for name, column in (("s0", "x"), ("odd", "y")):
         source = ScriptedSource(
-            name, [make_frames(name, 400, {"x": (6,)}), END], address=stager.address
+            name, [make_frames(name, 400, {column: (6,)}), END], address=stager.address
         )
         source.start()
         source.join()
-    report = run_team(make_plan(stager, tmp_path, groups=groups), tmp_path)
-    assert report is not None
-    figures = report.figures["train"]
-    assert figures["effective_batch_size"] == 32 // groups
-    assert figures["updates"] >= 0.2 * (400 * streams / 2 - 60) - 1
+    table = "\n".join(f"{key} = {as_toml(value)}" for key, value in OPERATOR.items())
+    file = tmp_path / "team.toml"
+    file.write_text(f"[training.team]\nbehind = 0\n[[training.team.operators]]\n{table}\n")
+    command = [
+        "train", file, "--stager", stager.address, "--output", tmp_path / "out", "--json",
+        "--workers", "2", "--nodes", "2", "--rendezvous", f"127.0.0.1:{free_port()}",
+    ]  # fmt: skip
+    nodes = [start(*command, "--node-rank", str(rank)) for rank in (1, 0)]
+    (nothing, _), (output, errors) = (node.communicate(timeout=280) for node in nodes)
+    assert ([node.returncode for node in nodes], nothing) == ([0, 0], ""), errors
+    figures = json.loads(output)["figures"]["train"]
+    assert figures["effective_batch_size"] == 32
+    assert figures["updates"] >= 0.2 * (400 / 2 - 60) - 1
     assert figures["version"] >= 1
-    card = Registry(tmp_path / "models").cards("model")[-1]
-    if groups == 1:
-        # The card knows the frames of all, and all have the same parameters, to the bit.
-        assert sorted(card.trained_on) == names
-        first, second = parameters_of(tmp_path)
-        for key, value in first.items():
-            np.testing.assert_array_equal(value, second[key])
+    card = Registry(tmp_path / "out" / "models").cards("model")[-1]
+    assert sorted(card.trained_on) == ["s0"]
+    # All have the same parameters, to the bit.
+    first, second = parameters_of(tmp_path / "out")
+    for key, value in first.items():
+        np.testing.assert_array_equal(value, second[key])
+    with StagerClient(stager.address) as client:
+        (event,) = read_events(client, "stream_passed_over")
+    assert event.simulation == "odd"
 
 
-@pytest.mark.timeout(300)
-def test_a_team_that_loses_a_worker_says_so(stager: Stager, tmp_path: Path) -> None:
-    plan = make_plan(stager, tmp_path)
-    bad = {**OPERATOR, "kind": "tests.analytics.learning.no_such_module:Model"}
-    table = TrainingTable(operators=(bad,), workers=2)
-    training = Training(name="team", table=table, base=str(ROOT), where="t.toml")
-    ScriptedSource("a", [make_frames("a", 100, {"x": (6,)}), END], address=stager.address).start()
-    plan = TeamPlan(training=training, stager=plan.stager, size=2, timeout=30.0)
-    with pytest.raises(EngineError, match=r"worker \d of the training 'team'"):
-        run_team(plan, tmp_path)
+def as_toml(value: object) -> str:
+    if isinstance(value, dict):
+        return f"{{ {', '.join(f'{k} = {as_toml(v)}' for k, v in value.items())} }}"
+    return json.dumps(value)
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
 
 
 def test_shares_and_groups() -> None:

@@ -34,6 +34,7 @@ class Count(GlobalOperator):
         self.seed = seed
         self.registry = registry
         self.frames = 0
+        self.ended = False
 
     def process(self, batch: FrameBatch, context: Context) -> FrameBatch:
         self.frames += len(batch)
@@ -41,6 +42,9 @@ class Count(GlobalOperator):
             Path(self.registry).mkdir(parents=True, exist_ok=True)
             (Path(self.registry) / "count").write_text(f"{self.frames} {self.seed}")
         return batch.with_columns({"count": np.full(len(batch), self.frames)})
+
+    def finish(self, context: Context) -> None:
+        self.ended = True
 
     def figures(self) -> dict[str, float]:
         return {"count": self.frames}
@@ -103,6 +107,8 @@ def test_a_training_that_was_stopped_goes_on(stager: Stager, tmp_path: Path) -> 
             on_status=note,
         )
         assert first.run("stopped", stop=came.is_set).frames == 40
+        # Such as to judge what was learned since the last candidate, though frames are left.
+        assert first.engine.operator("Count").ended
         source.resume()
         source.join()
         again = TrainingRun(make(tmp_path), client, checkpoint=tmp_path / "count.checkpoint")
