@@ -67,7 +67,7 @@ def to_pdb(topology: dict[str, Any], frames: Sequence[Placed]) -> bytes:
             f"step {about.get('step')}"
         )
         lines.append(f"REMARK   3 {told}"[:80])
-        if box is not None and number == 1 and np.abs(box).sum() > 0:
+        if box is not None and np.abs(box).sum() > 0:
             a, b, c, alpha, beta, gamma = cell(box * 10.0)
             lines.append(
                 f"CRYST1{a:9.3f}{b:9.3f}{c:9.3f}{alpha:7.2f}{beta:7.2f}{gamma:7.2f} P 1           1"
