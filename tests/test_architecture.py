@@ -27,6 +27,7 @@ ARROWS: dict[str, set[str]] = {
         "bridge.engines",
         "bridge.steering",
         "bridge.runs",
+        "bridge.jobs",
     },
     "bridge.notebook": {TOP, "bridge.dashboard", "bridge.runs"},
     "bridge.testing": {

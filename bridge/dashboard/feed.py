@@ -14,6 +14,7 @@ from bridge.dashboard import graph, molecule, structures
 from bridge.dashboard.about import About
 from bridge.dashboard.follower import Follower
 from bridge.dashboard.frames import FrameReader, Pick, Taken
+from bridge.dashboard.links import Links
 from bridge.dashboard.recording.pictures import Pictures
 from bridge.dashboard.recording.writer import Recorder
 from bridge.dashboard.sampling import FrameSampler, scalars_of
@@ -91,6 +92,7 @@ class Feed:
         if follower is not None and reader is not None:
             follower.on_look = self._on_look
         self._pipeline = about.pipeline
+        self._links = Links(about)
 
     def _on_look(self) -> None:
         """Do what is to be done about once a second; in the follower's thread."""
@@ -279,7 +281,12 @@ class Feed:
     def pipeline(self, at: float | None = None) -> dict[str, Any]:
         """Return the operators and those around them as a graph."""
         with self.memory.lock:
-            return graph.make_graph(self.memory, self.about, self.pipeline_name, at)
+            made = graph.make_graph(self.memory, self.about, self.pipeline_name, at)
+        if made["engine"] is not None:
+            follower = self._follower
+            stagers = follower.address if follower is not None else ""
+            made["engine"]["links"] = self._links.find(self.pipeline_name, stagers)
+        return made
 
     def events(self, after: int = 0, limit: int = 500, at: float | None = None) -> dict[str, Any]:
         """Return events behind a number, oldest first; with 0 the newest `limit` of all."""

@@ -50,7 +50,7 @@ class Follower:
         self, connect: Callable[[], ClientLike], memory: Memory, *, pipeline: str = ""
     ) -> None:
         self.pipeline = pipeline
-        self.address = ""
+        self.address = ""  # where the stagers listen, once that is known
         self.error = ""
         self.connected = False
         self.caught_up = threading.Event()
@@ -108,6 +108,7 @@ class Follower:
             self._look(client)
 
     def _follow(self, client: ClientLike) -> None:
+        self.address = client.address
         with self._memory.lock:
             if self._memory.restored:
                 # The run goes on after all: staging knows more than what it had left.
