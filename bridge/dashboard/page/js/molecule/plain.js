@@ -1,15 +1,19 @@
 // Molecules on a plain canvas: for browsers without WebGL, and for those that draw it in software,
-// too slowly. Sorted by depth into layers; what is far is paler.
+// too slowly.
 
-import { channels, css, mix, pixel, table } from "../viridis.js";
+import { css, table } from "../viridis.js";
 import { elementColour } from "./colours.js";
 import { edges } from "./model.js";
+import { Solids } from "./solids.js";
 
-const LAYERS = 40;
-const FOG = 0.72;
 const SMOOTH = 4;
 const HUES = 24;
-const SPRITE = 48;
+// Radii in nm.
+const STICK = 0.04;
+const THIN = 0.022;
+const TUBE = 0.075;
+const DOT = 0.03;
+const BALL = 0.27;
 
 export class PlainViewer {
   name = "plain";
@@ -19,7 +23,7 @@ export class PlainViewer {
   #shift = [0, 0];
   #reach = 1;
   #frame = 0;
-  #sprites = new Map();
+  #solids = new Solids();
   #model = null;
   #positions = null;
   #box = null;
@@ -57,7 +61,6 @@ export class PlainViewer {
 
   themed(theme) {
     this.theme = theme;
-    this.#sprites.clear();
     this.later();
   }
 
@@ -104,163 +107,95 @@ export class PlainViewer {
     canvas.width = this.element.clientWidth * 2;
     canvas.height = this.element.clientHeight * 2;
     canvas.scale = 2;
-    this.#sprites.clear();
     this.#paint(canvas.getContext("2d"), canvas.width, canvas.height, theme);
-    this.#sprites.clear();
     return canvas;
   }
 
   // -- drawing -----------------------------------------------------------------------------------
 
   #paint(ctx, width, height, theme) {
-    ctx.fillStyle = theme.background;
-    ctx.fillRect(0, 0, width, height);
-    const view = this.#project(this.#positions, width, height);
-    if (this.style.box && this.#box) this.#drawBox(ctx, width, height, theme);
+    const places = this.#project(this.#positions, width, height);
+    const { scale } = places;
+    const solids = this.#solids;
+    solids.begin(width, height, theme.background, this.#reach * scale, -this.#reach * scale);
     const { representation } = this.style;
-    const ground = pixel(channels(theme.background));
-    if (representation === "cartoon" && this.#model.ribbon) this.#ribbon(ctx, view, ground, theme);
-    else if (representation === "spheres" || this.#model.bonds.length === 0) this.#spheres(ctx, view, ground, theme, 1);
-    else if (representation === "points") this.#dots(ctx, view, ground, theme);
+    const bound = this.#model.bonds.length > 0;
+    if (representation === "points") this.#balls(places, theme, () => DOT);
+    else if (representation === "spheres" || !bound) this.#balls(places, theme, (i) => this.#model.radius(i));
+    else if (representation === "cartoon" && this.#model.ribbon) this.#ribbon(places);
+    else if (representation === "licorice") this.#rods(places, theme, STICK);
     else {
-      this.#sticks(ctx, view, ground, theme, representation === "ball+stick" ? 0.035 : 0.06);
-      if (representation === "ball+stick") this.#spheres(ctx, view, ground, theme, 0.28);
+      this.#rods(places, theme, THIN);
+      this.#balls(places, theme, (i) => BALL * this.#model.radius(i));
     }
+    ctx.putImageData(solids.image, 0, 0);
+    if (this.style.box && this.#box) this.#drawBox(ctx, width, height, theme);
   }
 
-  // Places on the canvas, and depth as a layer, 0 behind.
+  // Places on the canvas, and depths, in its pixels.
   #project(positions, width, height) {
     const n = positions.length / 3;
-    const [x, y] = [new Float32Array(n), new Float32Array(n)];
-    const layer = new Uint8Array(n);
+    const [x, y, z] = [new Float32Array(n), new Float32Array(n), new Float32Array(n)];
     const t = this.#turn;
     const scale = ((Math.min(width, height) / 2) / this.#reach) * this.#zoom;
     const cx = width / 2 + this.#shift[0] * width;
     const cy = height / 2 + this.#shift[1] * height;
-    const gain = (LAYERS - 1) / (2 * this.#reach);
+    const bend = 0.25 / this.#reach;
     for (let i = 0; i < n; i += 1) {
       const [a, b, c] = [positions[3 * i], positions[3 * i + 1], positions[3 * i + 2]];
-      const z = t[6] * a + t[7] * b + t[8] * c;
-      const nearer = 1 + (0.25 * z) / this.#reach;
-      x[i] = cx + (t[0] * a + t[1] * b + t[2] * c) * scale * nearer;
-      y[i] = cy - (t[3] * a + t[4] * b + t[5] * c) * scale * nearer;
-      const depth = (z + this.#reach) * gain;
-      layer[i] = depth <= 0 ? 0 : depth >= LAYERS - 1 ? LAYERS - 1 : depth;
+      const depth = t[6] * a + t[7] * b + t[8] * c;
+      const nearer = scale * (1 + bend * depth);
+      x[i] = cx + (t[0] * a + t[1] * b + t[2] * c) * nearer;
+      y[i] = cy - (t[3] * a + t[4] * b + t[5] * c) * nearer;
+      z[i] = depth * scale;
     }
-    return { x, y, layer, scale };
+    return { x, y, z, scale };
   }
 
-  #fogged(colour, ground, layer) {
-    return css(mix(ground, pixel(channels(colour)), 1 - FOG * (1 - layer / (LAYERS - 1)) ** 1.4));
+  #tables(theme) {
+    return this.#model.elements.map((element) => this.#solids.table(elementColour(element, theme.dark)));
   }
 
-  // Lines of one colour and layer are one path: a few hundred strokes instead of ten thousand.
-  #stroke(ctx, batches, ground, width, theme) {
-    ctx.lineCap = "round";
-    for (let layer = 0; layer < LAYERS; layer += 1) {
-      const mine = batches[layer];
-      if (!mine) continue;
-      const wide = width * (0.8 + (0.4 * layer) / LAYERS);
-      const whole = new Path2D();
-      const paths = [...mine].map(([colour, list]) => {
-        const path = new Path2D();
-        for (let k = 0; k < list.length; k += 4) {
-          path.moveTo(list[k], list[k + 1]);
-          path.lineTo(list[k + 2], list[k + 3]);
-        }
-        whole.addPath(path);
-        return [colour, path];
-      });
-      if (wide > 3) {
-        ctx.lineWidth = wide + 1.5;
-        ctx.strokeStyle = this.#fogged(theme.dark ? "#000000" : "#2b2f36", ground, layer * 0.8);
-        ctx.stroke(whole);
-      }
-      ctx.lineWidth = Math.max(1, wide);
-      for (const [colour, path] of paths) {
-        ctx.strokeStyle = this.#fogged(colour, ground, layer);
-        ctx.stroke(path);
-      }
-    }
-  }
-
-  #sticks(ctx, { x, y, layer, scale }, ground, theme, radius) {
-    const batches = new Array(LAYERS);
-    const { bonds, elements } = this.#model;
-    const most = this.#model.metric ? 0.5 * scale : Infinity;
+  #rods({ x, y, z, scale }, theme, radius) {
+    const { bonds, metric } = this.#model;
+    const tables = this.#tables(theme);
+    const wide = Math.max(1.2, radius * scale);
+    // A bond through the whole box is one that was not made whole.
+    const most = metric ? 0.5 * scale : Infinity;
     for (let k = 0; k < bonds.length; k += 2) {
       const [a, b] = [bonds[k], bonds[k + 1]];
-      // A bond through the whole box is one that was not made whole.
       if (Math.abs(x[a] - x[b]) > most || Math.abs(y[a] - y[b]) > most) continue;
-      const [mx, my] = [(x[a] + x[b]) / 2, (y[a] + y[b]) / 2];
-      add(batches, layer[a], elementColour(elements[a], theme.dark), x[a], y[a], mx, my);
-      add(batches, layer[b], elementColour(elements[b], theme.dark), mx, my, x[b], y[b]);
+      this.#solids.rod(x[a], y[a], z[a], x[b], y[b], z[b], wide, tables[a], tables[b]);
     }
-    this.#stroke(ctx, batches, ground, 2 * radius * scale, theme);
+  }
+
+  #balls({ x, y, z, scale }, theme, radius) {
+    const tables = this.#tables(theme);
+    for (let i = 0; i < x.length; i += 1) this.#solids.ball(x[i], y[i], z[i], Math.max(1.5, radius(i) * scale), tables[i]);
   }
 
   // A tube through the alpha carbons, smoothed after Catmull and Rom.
-  #ribbon(ctx, { x, y, layer, scale }, ground, theme) {
-    const batches = new Array(LAYERS);
+  #ribbon({ x, y, z, scale }) {
     const { backbone, chains } = this.#model;
     const hues = table();
+    const wide = Math.max(1.5, TUBE * scale);
     const most = 0.8 * scale;
     const last = backbone.length - 1;
     for (let k = 0; k < last; k += 1) {
       const [b, c] = [backbone[k], backbone[k + 1]];
       if (chains[b] !== chains[c] || Math.hypot(x[b] - x[c], y[b] - y[c]) > most) continue;
-      const before = k > 0 && chains[backbone[k - 1]] === chains[b] ? backbone[k - 1] : b;
-      const after = k < last - 1 && chains[backbone[k + 2]] === chains[c] ? backbone[k + 2] : c;
+      const a = k > 0 && chains[backbone[k - 1]] === chains[b] ? backbone[k - 1] : b;
+      const d = k < last - 1 && chains[backbone[k + 2]] === chains[c] ? backbone[k + 2] : c;
       const hue = Math.round((k / last) * HUES) / HUES;
-      const colour = css(hues[Math.round(20 + hue * 215)]);
-      let [px, py] = [x[b], y[b]];
+      const colours = this.#solids.table(css(hues[Math.round(20 + hue * 215)]));
+      let before = [x[b], y[b], z[b]];
       for (let s = 1; s <= SMOOTH; s += 1) {
         const t = s / SMOOTH;
-        const qx = spline(x[before], x[b], x[c], x[after], t);
-        const qy = spline(y[before], y[b], y[c], y[after], t);
-        add(batches, Math.round(layer[b] + (layer[c] - layer[b]) * t), colour, px, py, qx, qy);
-        [px, py] = [qx, qy];
+        const next = [spline(x[a], x[b], x[c], x[d], t), spline(y[a], y[b], y[c], y[d], t), spline(z[a], z[b], z[c], z[d], t)];
+        this.#solids.rod(...before, ...next, wide, colours, colours);
+        before = next;
       }
     }
-    this.#stroke(ctx, batches, ground, 0.24 * scale, theme);
-  }
-
-  #dots(ctx, { x, y, layer, scale }, ground, theme) {
-    const size = Math.max(2, 0.06 * scale);
-    for (const i of byLayer(layer)) {
-      ctx.fillStyle = this.#fogged(elementColour(this.#model.elements[i], theme.dark), ground, layer[i]);
-      ctx.fillRect(x[i] - size / 2, y[i] - size / 2, size, size);
-    }
-  }
-
-  #spheres(ctx, { x, y, layer, scale }, ground, theme, share) {
-    const { elements } = this.#model;
-    for (const i of byLayer(layer)) {
-      const radius = Math.max(2, this.#model.radius(i) * share * scale * (0.8 + (0.4 * layer[i]) / LAYERS));
-      const sprite = this.#sprite(elementColour(elements[i], theme.dark), layer[i] >> 2, ground);
-      ctx.drawImage(sprite, x[i] - radius, y[i] - radius, 2 * radius, 2 * radius);
-    }
-  }
-
-  #sprite(colour, depth, ground) {
-    const key = `${colour}${depth}`;
-    let canvas = this.#sprites.get(key);
-    if (canvas) return canvas;
-    canvas = document.createElement("canvas");
-    canvas.width = canvas.height = SPRITE;
-    const ctx = canvas.getContext("2d");
-    const half = SPRITE / 2;
-    const flat = pixel(channels(this.#fogged(colour, ground, depth * 4 + 3)));
-    const shade = ctx.createRadialGradient(half * 0.7, half * 0.65, half * 0.1, half, half, half);
-    shade.addColorStop(0, css(mix(flat, 0xffffffff, 0.45)));
-    shade.addColorStop(0.45, css(flat));
-    shade.addColorStop(1, css(mix(flat, 0xff000000, 0.45)));
-    ctx.fillStyle = shade;
-    ctx.beginPath();
-    ctx.arc(half, half, half - 0.5, 0, 2 * Math.PI);
-    ctx.fill();
-    this.#sprites.set(key, canvas);
-    return canvas;
   }
 
   #drawBox(ctx, width, height, theme) {
@@ -330,23 +265,6 @@ export class PlainViewer {
       action();
     });
   }
-}
-
-function add(batches, layer, colour, ...line) {
-  const mine = (batches[layer] ??= new Map());
-  const list = mine.get(colour);
-  if (list) list.push(...line);
-  else mine.set(colour, line);
-}
-
-// Numbers of the atoms, those behind first.
-function byLayer(layer) {
-  const starts = new Uint32Array(LAYERS + 1);
-  for (const value of layer) starts[value + 1] += 1;
-  for (let k = 0; k < LAYERS; k += 1) starts[k + 1] += starts[k];
-  const order = new Uint32Array(layer.length);
-  for (let i = 0; i < layer.length; i += 1) order[starts[layer[i]]++] = i;
-  return order;
 }
 
 function spline(a, b, c, d, t) {

@@ -23,12 +23,17 @@ export function loadNgl() {
   return library;
 }
 
-/** Can this browser draw with WebGL at all? */
-export function hasWebgl() {
+/** What draws WebGL here: "hardware", "software", or "none". */
+export function webgl() {
   try {
-    return Boolean(document.createElement("canvas").getContext("webgl2"));
+    const gl = document.createElement("canvas").getContext("webgl2");
+    if (!gl) return "none";
+    const names = gl.getExtension("WEBGL_debug_renderer_info");
+    const renderer = String(names ? gl.getParameter(names.UNMASKED_RENDERER_WEBGL) : gl.getParameter(gl.RENDERER));
+    gl.getExtension("WEBGL_lose_context")?.loseContext();
+    return /swiftshader|llvmpipe|softpipe|software|basic render/i.test(renderer) ? "software" : "hardware";
   } catch {
-    return false;
+    return "none";
   }
 }
 
