@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from bridge.dashboard.about import About
+from bridge.dashboard.scopes import find_scope, find_target
 from bridge.dashboard.stores.memory import Memory
 from bridge.dashboard.stores.plain import fields
 from bridge.engines.protocol import EngineStatistics
@@ -14,7 +15,9 @@ __all__ = ["make_graph"]
 WINDOW = 6
 """Samples of the status over which shares of time are taken."""
 
-POLICIES = ("restart", "choice", "target", "policy", "adaptive", "steer")
+POLICIES = (".policies.", "policy", "steer")
+"""What the module or the name of an operator that decides on commands has in it."""
+
 MODEL_EVENTS = ("first_model", "candidate", "promoted", "refused", "rolled_back", "drift")
 
 
@@ -27,7 +30,9 @@ def make_graph(memory: Memory, about: About, pipeline: str, at: float | None) ->
     operators = _operators(about, engine)
     models = _models(memory, at)
     for table in operators:
-        nodes.append(_operator_node(table, engine, shares, models))
+        nodes.append(
+            _operator_node(table, engine, shares, models, str(about.resolved.get("base", "")))
+        )
     nodes.append({"id": "guard", "kind": "guard", "name": "guard", "use": "guard"})
     beside = _beside(about, memory, pipeline, at, models)
     nodes += beside
@@ -105,15 +110,18 @@ def _operator_node(
     engine: EngineStatistics | None,
     shares: dict[str, float],
     models: list[dict[str, Any]],
+    folder: str,
 ) -> dict[str, Any]:
     name, use = table["name"], table["use"]
-    policy = any(word in f"{use} {name}".lower() for word in POLICIES)
+    target = find_target(use).lower()
+    policy = any(word in target or word in name.lower() for word in POLICIES)
     model = next((m for m in models if m["name"] == name or m["operator"] == name), None)
     return {
         "id": f"operator/{name}",
         "kind": "policy" if policy else "operator",
         "name": name,
         "use": use,
+        "scope": find_scope(use, folder) or None,
         "seconds": engine.seconds.get(name) if engine is not None else None,
         "share": shares.get(name),
         "rate": engine.rate if engine is not None else None,
