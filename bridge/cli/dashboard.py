@@ -44,6 +44,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--name", action="append", default=[], metavar="HOST[:PORT]", dest="names",
         help="what browsers call it, if not by its address; may be repeated",
     )  # fmt: skip
+    parser.add_argument(
+        "--compare", action="append", default=[], type=Path, metavar="RUN_DIR",
+        help="another run, to lay its observables over this one's; may be repeated",
+    )  # fmt: skip
     parser.add_argument("--open", action="store_true", help="open a browser")
 
 
@@ -83,6 +87,7 @@ def execute(arguments: argparse.Namespace) -> int:
         base_path=arguments.base_path.rstrip("/"),
         behind_proxy=arguments.behind_proxy,
         names=tuple(arguments.names),
+        compare=arguments.compare,
     )
     try:
         listener = bind(options.host, options.port)

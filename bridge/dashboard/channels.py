@@ -99,6 +99,8 @@ class PointsOptions(Options, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         Of these alone; None for all.
     version
         Column with the version of the model; found by its name where it is left out.
+    run
+        Of another run, by the name that ``compare`` of ``/api/run`` has; None for this one.
     """
 
     x: Name
@@ -106,6 +108,7 @@ class PointsOptions(Options, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     colour: Name = "time"
     limit: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] = 100_000
     simulations: Names | None = None
+    run: Name | None = None
     version: Annotated[str, msgspec.Meta(max_length=200)] = ""
 
 
@@ -122,12 +125,15 @@ class SeriesOptions(Options, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         Points of each series at most; longer ones are thinned out.
     simulations
         Of these alone; None for all.
+    run
+        Of another run, by the name that ``compare`` of ``/api/run`` has; None for this one.
     """
 
     columns: Annotated[list[Name], msgspec.Meta(min_length=1, max_length=64)]
     x: Literal["time", "wall", "step"] = "time"
     limit: Annotated[int, msgspec.Meta(ge=2, le=200_000)] = 2000
     simulations: Names | None = None
+    run: Name | None = None
 
 
 class HistogramOptions(Options, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -148,6 +154,8 @@ class HistogramOptions(Options, frozen=True, forbid_unknown_fields=True, kw_only
         In K, for the free energy; None for that of the run.
     simulations
         Of these alone; None for all.
+    run
+        Of another run, by the name that ``compare`` of ``/api/run`` has; None for this one.
     """
 
     x: Name
@@ -157,6 +165,7 @@ class HistogramOptions(Options, frozen=True, forbid_unknown_fields=True, kw_only
     kind: Literal["counts", "free_energy"] = "counts"
     temperature: Annotated[float, msgspec.Meta(gt=0)] | None = None
     simulations: Names | None = None
+    run: Name | None = None
 
 
 class MoleculeOptions(Options, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -228,12 +237,15 @@ class Channel:
         Whether tables come, in binary messages.
     ask
         Called with the feed, the options and the cursor; may block.
+    steady
+        The answer changes only with what was read of the run, not with time or files.
     """
 
     name: str
     options: type[NowOptions]
     binary: bool
     ask: Callable[[Any, Any, Any], Answer]
+    steady: bool = True
 
 
 def convert_options(cls: type[NowOptions], given: Mapping[str, Any], *, strict: bool = True) -> Any:
@@ -289,16 +301,23 @@ def _numbered(
     )
 
 
+def _pick(feed: Any, o: PointsOptions | SeriesOptions | HistogramOptions) -> tuple[Any, Any]:
+    """Return whom to ask, and of what time: the clock of a replay is that of this run alone."""
+    return (feed, o.at) if o.run is None else (feed.of_run(o.run), None)
+
+
 def _ask_points(feed: Any, o: PointsOptions, cursor: Any) -> Answer:
-    table = feed.points(
-        o.x, o.y, o.colour, since=cursor, limit=o.limit, at=o.at,
+    asked, at = _pick(feed, o)
+    table = asked.points(
+        o.x, o.y, o.colour, since=cursor, limit=o.limit, at=at,
         simulations=o.simulations, version=o.version,
     )  # fmt: skip
     return _growing(table, cursor)
 
 
 def _ask_series(feed: Any, o: SeriesOptions, cursor: Any) -> Answer:
-    table = feed.series(o.columns, o.simulations, x=o.x, limit=o.limit, since=cursor, at=o.at)
+    asked, at = _pick(feed, o)
+    table = asked.series(o.columns, o.simulations, x=o.x, limit=o.limit, since=cursor, at=at)
     return _growing(table, cursor)
 
 
@@ -316,14 +335,15 @@ def _ask_ledger(feed: Any, o: LedgerOptions, cursor: Any) -> Answer:
 
 def ask_histogram(feed: Any, o: HistogramOptions) -> Any:
     """Return the table of a histogram."""
-    return feed.histogram(
+    asked, at = _pick(feed, o)
+    return asked.histogram(
         o.x,
         o.y,
         bins=o.bins,
         range=o.range,
         kind=o.kind,
         temperature=o.temperature,
-        at=o.at,
+        at=at,
         simulations=o.simulations,
     )
 
@@ -339,9 +359,21 @@ def ask_molecule(feed: Any, o: MoleculeOptions) -> Any:
 CHANNELS: dict[str, Channel] = {
     channel.name: channel
     for channel in (
-        Channel("run", Options, False, lambda feed, o, cursor: _snapshot(feed.run())),
-        Channel("overview", Options, False, lambda feed, o, cursor: _snapshot(feed.overview(o.at))),
-        Channel("pipeline", Options, False, lambda feed, o, cursor: _snapshot(feed.pipeline(o.at))),
+        Channel("run", Options, False, lambda feed, o, cursor: _snapshot(feed.run()), steady=False),
+        Channel(
+            "overview",
+            Options,
+            False,
+            lambda feed, o, cursor: _snapshot(feed.overview(o.at)),
+            steady=False,
+        ),
+        Channel(
+            "pipeline",
+            Options,
+            False,
+            lambda feed, o, cursor: _snapshot(feed.pipeline(o.at)),
+            steady=False,
+        ),
         Channel(
             "capabilities", Options, False, lambda feed, o, cursor: _snapshot(feed.capabilities())
         ),

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from bridge.dashboard.app import Dashboard
-from bridge.dashboard.feed import open_feed
+from bridge.dashboard.compared import ComparedFeed, open_compared
+from bridge.dashboard.feed import Feed, open_feed
 from bridge.dashboard.options import ServerOptions, make_context
 from bridge.dashboard.security import find_token, make_token
 from bridge.dashboard.sources import make_connect
@@ -29,6 +31,7 @@ def open_dashboard(
     pipeline: str | None = None,
     record: bool = False,
     limits: Limits | None = None,
+    compare: Sequence[Path] = (),
     **served: Any,
 ) -> tuple[Dashboard, ServerOptions]:
     """Follow a run, and make what shows it.
@@ -49,6 +52,8 @@ def open_dashboard(
         Write the recording of the run.
     limits
         How much is remembered.
+    compare
+        Folders of other runs, to lay their results over those of this one.
     **served
         See `ServerOptions`.
 
@@ -73,5 +78,12 @@ def open_dashboard(
         # Before anything is started.
         make_context(options.certificate, options.key)
     feed = open_feed(directory, address, pipeline, keys=keys, limits=limits, record=record)
+    watched: Feed | ComparedFeed = feed
+    if compare:
+        try:
+            watched = open_compared(feed, compare, limits=limits)
+        except BaseException:
+            feed.close()
+            raise
     connect = make_connect(directory, address, keys, feed.about)
-    return Dashboard(feed, Desk(connect), options), options
+    return Dashboard(watched, Desk(connect), options), options

@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 Message = tuple[dict[str, Any], list[bytes]]
 """Plain data, and the bytes of the arrays that it names."""
 
-GRACE = 10.0
+GRACE = 2.0
 """Seconds that a run which is over is given to be read to its end."""
 PATIENCE = 5.0
 """Seconds after which a message counts as lost: a kernel that computes hears no answers."""
@@ -216,7 +216,10 @@ class Pump:
     def _series(self, run: Mapping[str, Any]) -> Callable[[Any], Table] | None:
         q = self._question
         results = [c for c in run["columns"] if c["source"] == "results" and c.get("kept", True)]
-        names = list(q.series) or [c["name"] for c in results if c["size"] == 1][:1]
+        single = [c["name"] for c in results if c["size"] == 1]
+        # The version of a model says little over time.
+        single.sort(key=lambda name: name.endswith("_version"))
+        names = list(q.series) or single[:1]
         if not names or not results:
             return None
         return lambda since: self._feed.series(

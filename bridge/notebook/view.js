@@ -274,8 +274,10 @@ class View {
       ctx.arc(across(this.heads.head_x[i]), up(this.heads.head_y[i]), 4, 0, 7);
       ctx.stroke();
     }
+    const late = ["time", "wall", "step", undefined].includes(titles.colour);
+    const bright = late ? "Bright is late" : `Bright is much of ${titles.colour}`;
     const some = meta.points.sampled || points.thinned ? "; an even sample" : "";
-    this.map.caption.textContent = `${points.n.toLocaleString("en")} points${some}. Bright is ${titles.colour ?? "late"}, rings are where simulations are now.`;
+    this.map.caption.textContent = `${points.n.toLocaleString("en")} points${some}. ${bright}, rings are where simulations are now.`;
     this.root.dataset.points = points.n;
   }
 

@@ -15,6 +15,8 @@ __all__ = ["FeedLike", "draw_all_maps", "draw_all_series"]
 
 PLOTS, LINES, MAPS = 8, 14, 6
 """Columns with a plot, lines in one plot, and maps: the first of each."""
+BINS = ((0, 24), (2_000, 36), (10_000, 60), (50_000, 90))
+"""Frames from which on so many bins along each axis of a map are worth it."""
 
 
 class FeedLike(Protocol):
@@ -116,9 +118,11 @@ def _numbers(run: Mapping[str, Any]) -> list[str]:
     """Return what is drawn over time: single numbers before those of longer columns."""
     kept = [c for c in run["columns"] if c.get("source") == "results" and c.get("kept", True)]
     single = [c["name"] for c in kept if c["size"] == 1]
-    return single + [
+    names = single + [
         f"{c['name']}[{i}]" for c in kept if c["size"] > 1 for i in range(min(c["size"], 4))
     ]
+    # The version of a model says least over time.
+    return sorted(names, key=lambda name: name.endswith("_version"))
 
 
 def _titled(name: str, run: Mapping[str, Any]) -> str:
@@ -138,7 +142,9 @@ def draw_all_maps(
         span = [[-np.pi, np.pi]] * 2 if degrees else None
         kind = "free_energy" if run["temperature"] else "counts"
         try:
-            meta, arrays = feed.histogram(one["x"], one["y"], bins=90, range=span, kind=kind)
+            meta, _ = feed.histogram(one["x"], one["y"], bins=2, range=span)
+            bins = max(n for least, n in BINS if meta["total"] >= least)
+            meta, arrays = feed.histogram(one["x"], one["y"], bins=bins, range=span, kind=kind)
         except HeadraceError:
             continue  # The results have no such columns.
         if not meta["total"]:

@@ -293,7 +293,8 @@ export class SeriesSet {
   constructor(limit) {
     this.limit = limit;
     this.meta = {};
-    this._runs = new Map();
+    // This run comes first, whoever answers first.
+    this._runs = new Map([["", new Map()]]);
   }
 
   /** Every series, in the order in which the server names them, this run before others. */

@@ -50,6 +50,7 @@ export class SeriesPanel {
   subscribe() {
     for (const subscription of this._subscriptions) subscription.close();
     this._subscriptions = [];
+    this._faults = "";
     const { columns } = this.config;
     const simulations = this.shared.simulations(this.config);
     const count = columns.length * simulations.length * (1 + this._runs().length);
@@ -61,7 +62,8 @@ export class SeriesPanel {
         if (run) Object.assign(options, { run, simulations: null });
         this._subscriptions.push(
           this.shared.context.connection.subscribe(
-            "series", options, (message) => this._take(message, run), { every: 0.5 },
+            "series", options, (message) => this._take(message, run),
+            { every: 0.5, onError: (sentence) => this._fail(run, sentence) },
           ),
         );
       }
@@ -164,7 +166,7 @@ export class SeriesPanel {
         const rest = this._runs().filter((other) => other !== name);
         this._change({ runs: box.checked ? [...rest, name] : rest });
       });
-      return h("label", { class: "obs-check" }, box, `with ${title || name}`);
+      return h("label", { class: "obs-check", title }, box, `with ${name}`);
     });
   }
 
@@ -208,6 +210,11 @@ export class SeriesPanel {
     if (this.set.take(message, run)) this._draw(true);
     // A wider extent of one panel moves the axis of all.
     this.shared.later();
+  }
+
+  _fail(run, sentence) {
+    this._faults = run ? `${run}: ${sentence}` : sentence;
+    this._tell();
   }
 
   // ------------------------------------------------------------------ plot
@@ -430,6 +437,7 @@ export class SeriesPanel {
     if (breaks) words.push(`${breaks} ${breaks === 1 ? "restart" : "restarts"}, marked; lines are broken there.`);
     if (gaps) words.push(`${gaps} ${gaps === 1 ? "gap" : "gaps"}, where no frames came.`);
     if (this._hidden) words.push(`${this._hidden} values that are not above 0 have no place on a log scale.`);
+    if (this._faults) words.push(this._faults);
     this._note.textContent = words.join(" ");
     Object.assign(this._host.dataset, {
       rows: String(rows),

@@ -9,6 +9,8 @@ import { exportButtons, saveCsv, savePng } from "./export.js";
 
 const HEIGHT = 400;
 const BINS = [24, 36, 60, 90, 120, 180];
+/** Frames from which on so many bins are worth it on a map, or three times as many frames on a curve. */
+const WORTH = [[0, 24], [2_000, 36], [10_000, 60], [50_000, 90], [250_000, 120]];
 const DEGREES = 180 / Math.PI;
 const TURN = [-180, -120, -60, 0, 60, 120, 180];
 
@@ -54,7 +56,7 @@ export class HistogramPanel {
       const options = {
         x: config.x,
         y: config.y || null,
-        bins: config.bins ?? (config.y ? 90 : 60),
+        bins: this._bins(),
         kind: config.kind ?? "counts",
         range: this._range(),
         temperature: this._temperature(),
@@ -67,6 +69,7 @@ export class HistogramPanel {
         (message) => {
           this._message = message;
           this._draw();
+          this._refine();
         },
         { every: 1, onError: (sentence) => this._say(sentence) },
       );
@@ -129,15 +132,15 @@ export class HistogramPanel {
         ),
         this._temperatureBox,
         choice(
-          "Bins", "histogram-bins", BINS.map((n) => [n, `${n} bins`]),
-          config.bins ?? (config.y ? 90 : 60), (bins) => this._change({ bins: Number(bins) }),
+          "Bins", "histogram-bins", [[0, "bins: by need"], ...BINS.map((n) => [n, `${n} bins`])],
+          config.bins ?? 0, (bins) => this._change({ bins: Number(bins) || null }),
         ),
         h("label", { class: "obs-check" }, this._degrees, "degrees"),
         simulationPicker(this.shared, config, (change) => this._change(change)),
         ...(compare.length
           ? [choice(
               "Run", "histogram-run",
-              [["", "this run"], ...compare.map((run) => [run.name, run.title || run.name])],
+              [["", "this run"], ...compare.map((run) => [run.name, run.name])],
               config.from ?? "", (from) => this._change({ from: from || null }),
             )]
           : []),
@@ -180,6 +183,19 @@ export class HistogramPanel {
       if (map?.y === column && map.target_y) return map.target_y;
     }
     return null;
+  }
+
+  /** Bins along each axis: as chosen, else by how many frames there are to fill them. */
+  _bins() {
+    if (this.config.bins) return this.config.bins;
+    const total = (this._message?.meta.total ?? this._total ?? 10_000) * (this.config.y ? 1 : 3);
+    return WORTH.filter(([from]) => total >= from).at(-1)[1];
+  }
+
+  _refine() {
+    this._total = this._message.meta.total;
+    const bins = this._bins();
+    if (!this.config.bins && bins !== this._message.arrays.x_edges.length - 1) this._subscription?.update({ bins });
   }
 
   _isDegrees() {
