@@ -99,6 +99,7 @@ class Subscription:
         self.seq = 0
         self.in_flight = False
         self.skipped = 0
+        self.version: int | None = None
         self.sent_at = -math.inf
         self._next: Any = None
         self._mark: int | None = None
@@ -108,6 +109,7 @@ class Subscription:
         """Ask for something else: the next message replaces everything."""
         self.options, self.every = options, every
         self.cursor, self._mark, self._stale = None, None, self.in_flight
+        self.version = None
 
     def due(self, now: float) -> float:
         """Return when the next message may be made, on the beat that all of this pace share."""
@@ -127,7 +129,7 @@ class Subscription:
         self.seq += 1
         self.in_flight, self._stale = True, False
         if answer.more:
-            self.sent_at = -math.inf
+            self.sent_at, self.version = -math.inf, None
         return True
 
     def acknowledge(self, seq: int) -> bool:
@@ -294,6 +296,11 @@ class Session:
         while True:
             await self._wait(running)
             options = state.options
+            version = self._hub.feed.version if state.channel.steady else None
+            if version is not None and version == state.version:
+                # Nothing was read of the run since the last answer.
+                state.sent_at = time.monotonic()
+                continue
             try:
                 answer = await self._hub.answer(
                     state.channel, options, state.cursor, fresh=state.every / 2
@@ -309,6 +316,7 @@ class Session:
             if options is not state.options:
                 # Something else is asked for by now.
                 continue
+            state.version = version
             if state.take(answer, time.monotonic()):
                 await self._deliver(running, answer)
 
