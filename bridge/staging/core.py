@@ -410,9 +410,14 @@ class StagerCore:
                 segment = held.segment
                 reply = m.Leased(lease.request, segment.number, str(segment.path), segment.size)
                 self._answer(writer.peer, reply)
-            while writer.queue and not writer.log.is_ahead(writer.rank):
+            while writer.queue:
                 request, payload = writer.queue[0]
-                if not self._store_inline(writer, request, payload):
+                # Of a rank that is ahead nothing is stored; but where new frames are what is
+                # dropped, nobody waits for those who are behind, who may wait for this rank's put.
+                ahead = writer.log.is_ahead(writer.rank)
+                if ahead and writer.log.options.when_full != "drop_newest":
+                    break
+                if not self._store_inline(writer, request, () if ahead else payload):
                     break
                 writer.queue.popleft()
         except StorageFull as error:
@@ -436,7 +441,7 @@ class StagerCore:
         topic = writer.log
         if self._gone(writer):
             topic.rank(request.incarnation, request.rank)
-        placed, rest = place_inline(topic, request, payload)
+        placed, rest = place_inline(topic, request, payload) if payload else (None, (request, ()))
         self._acknowledge_all(topic)
         if placed is not None:
             topic.commit(placed)

@@ -47,6 +47,9 @@ SEND_AT_ONCE = 1 << 20
 """Bytes up to which the simulation's thread sends what it put itself: to make their checksum and
 send it costs less than to wake the I/O thread, which has to do it on the same cores."""
 
+UNHEARD = 0.1
+"""Seconds without room for bytes that are to be sent, after which the stream counts as full."""
+
 SELDOM = 0.002
 """Seconds between puts from which on they are sent at once; closer ones may share a message."""
 
@@ -119,6 +122,7 @@ class ProducerIO:
             raise
         self._lease_number = 0
         self._lease_asked = 0.0
+        self._crowded = 0.0
         self._heard = self._spoke = time.monotonic()
         self._stopping = False
         self._finished = False
@@ -158,7 +162,10 @@ class ProducerIO:
         """Return buffer, position, segment and capacity for a chunk, or None if there is none."""
         found = self._room.take(rows, lead, ids, self._window.inline_bytes)
         if found is None:
+            self._crowded = self._crowded or time.monotonic()
             self.wake()
+        else:
+            self._crowded = 0.0
         return found
 
     def wait_for_room(self, timeout: float) -> None:
@@ -170,8 +177,11 @@ class ProducerIO:
     @property
     def full(self) -> bool:
         """The stager has been asked for room, and has had none for a while."""
-        asked = self._lease_asked
-        return bool(asked) and time.monotonic() - asked > 0.02
+        asked, crowded, now = self._lease_asked, self._crowded, time.monotonic()
+        if asked:
+            return now - asked > 0.02
+        # Bytes that are sent ask for no lease: what tells is that none were acknowledged.
+        return not self._session.mapped and bool(crowded) and now - crowded > UNHEARD
 
     def why_no_room(self, waited: float) -> HeadraceError:
         """Return the error for a put that found no room in time."""

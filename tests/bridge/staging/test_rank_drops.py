@@ -60,8 +60,11 @@ def begin(stager: Stager, client: StagerClient, policy: str, *, mapped: bool = T
     return Run(client, ranks)
 
 
-def test_steps_that_ranks_drop_are_counted_once(stager: Stager, client: StagerClient) -> None:
-    run = begin(stager, client, "drop_newest")
+@pytest.mark.parametrize("mapped", [True, False])
+def test_steps_that_ranks_drop_are_counted_once(
+    stager: Stager, client: StagerClient, *, mapped: bool
+) -> None:
+    run = begin(stager, client, "drop_newest", mapped=mapped)
     # First one rank has the room; then they take turns at being ahead, and out of room.
     chunks = [range(200), *(range(first, first + 10) for first in range(200, 600, 10))]
     for turn, steps in enumerate(chunks):
@@ -73,10 +76,27 @@ def test_steps_that_ranks_drop_are_counted_once(stager: Stager, client: StagerCl
     status = client.status("frames/mpi")
     assert run.seen == sorted(set(run.seen))
     assert 0 < len(run.seen) == 600 - status.dropped < 600
-    both, either = run.taken[0] & run.taken[1], run.taken[0] | run.taken[1]
-    assert run.seen == sorted(both)
-    assert status.incomplete == len(either - both)
-    assert [p.statistics().dropped for p in run.ranks] == [600 - len(t) for t in run.taken]
+    if mapped:  # otherwise blocks are dropped by the stager, too
+        both, either = run.taken[0] & run.taken[1], run.taken[0] | run.taken[1]
+        assert run.seen == sorted(both)
+        assert status.incomplete == len(either - both)
+        assert [p.statistics().dropped for p in run.ranks] == [600 - len(t) for t in run.taken]
+
+
+@pytest.mark.parametrize("mapped", [True, False])
+def test_a_rank_that_is_far_ahead_drops_and_waits_for_nobody(
+    stager: Stager, client: StagerClient, *, mapped: bool
+) -> None:
+    run = begin(stager, client, "drop_newest", mapped=mapped)
+    for step in range(100):
+        run.put(0, range(step, step + 1))
+        # Whatever was sent is stored, or dropped, before the other rank has come.
+        run.ranks[0].flush(30.0)
+    run.put(1, range(100))
+    run.close()
+    status = client.status("frames/mpi")
+    assert run.seen == list(range(len(run.seen)))
+    assert 0 < len(run.seen) == 100 - status.dropped < 100
 
 
 @pytest.mark.parametrize("policy", ["drop_oldest", "latest"])
