@@ -48,6 +48,11 @@ class About:
         return self._report[1]
 
     @property
+    def over(self) -> bool:
+        """Whether the run wrote its report; one of an earlier part of it does not count."""
+        return bool(self.report) and self._report[0] >= self._resolved_at
+
+    @property
     def configuration(self) -> dict[str, Any]:
         """The run's configuration as plain data."""
         found = self.resolved.get("configuration")

@@ -195,9 +195,9 @@ class Feed:
         }
 
     def _state(self) -> tuple[str, str | None]:
-        outcome = self.about.report.get("outcome")
+        outcome = self.about.report.get("outcome") if self.about.over else None
         follower, memory = self._follower, self.memory
-        if follower is None or (not follower.connected and (outcome or memory.restored)):
+        if follower is None or outcome or (not follower.connected and memory.restored):
             return "ended", outcome
         if not follower.connected:
             return ("lost" if memory.seen is not None else "waiting"), None
@@ -206,7 +206,7 @@ class Feed:
         over = engine is not None and engine.state in ("finished", "stopped", "failed")
         if rows and over and all(r["state"] in ("finished", "lost") for r in rows):
             assert engine is not None
-            return "ended", outcome or engine.state
+            return "ended", engine.state
         return ("running" if rows else "waiting"), None
 
     def _list_columns(self, schemas: dict[str, StreamSchema]) -> list[dict[str, Any]]:
@@ -258,9 +258,10 @@ class Feed:
             rows = memory.simulations.rows(at)
             if at is not None and not rows:
                 rows = memory.simulations.rows_from(memory.results, at)
+            commands = memory.ledger.last_commands(at)
             for row in rows:
                 row["engine"] = row["engine"] or self.about.adapter
-                row["last_command"] = memory.ledger.last_command(row["name"], at)
+                row["last_command"] = commands.get(row["name"])
                 row["spark"] = memory.simulations.spark(row["name"], at)
         speeds = [r["ns_per_day"] for r in rows if r["ns_per_day"] is not None]
         totals = {

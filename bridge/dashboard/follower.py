@@ -29,6 +29,8 @@ READ = ("status/", *OF_SIMULATIONS)
 POLL, LOOK, LIST, RETRY = 0.1, 1.0, 10.0, 1.0
 """Seconds between two readings of records, looks at the streams of frames, listings of all topics,
 and attempts to reach the stager."""
+FEW = 200
+"""Topics up to which all are listed at each look."""
 SHARE = 0.2
 """Of one processor that reading takes at most, once it has caught up; half of one before."""
 
@@ -119,7 +121,8 @@ class Follower:
             cpu = time.thread_time()
             if began >= listing or client.instance != self._instance:
                 self._list(client)
-                listing = began + (LIST if self.pipeline else LOOK)
+                few = len(self._memory.topics) < FEW
+                listing = began + (LOOK if few or not self.pipeline else LIST)
             behind = self.read(client)
             if began >= look:
                 # After the records: the engine's word on the lag is among them.
@@ -184,7 +187,8 @@ class Follower:
                     if topic.low:
                         self._miss(topic.name, topic.low)
                     self._positions[topic.name] = self._begin(topic) if results else topic.low
-            for name in ALWAYS:
+            told = (f"status/{self.pipeline}",) if self.pipeline else ()
+            for name in (*ALWAYS, *told):
                 self._positions.setdefault(name, 0)
         self._instance = client.instance
 

@@ -137,7 +137,7 @@ def restore(run: RunDirectory, about: About, memory: Memory) -> Pictures | None:
     except HeadraceError as error:
         log.warning("%s What the run left beside it is read instead.", error)
         memory.reset()
-    if not memory.restored and about.report:
+    if not memory.restored and about.over:
         if run.topics.is_dir():
             _read_topics(run, about, memory)
         else:

@@ -134,21 +134,29 @@ class LedgerStore(Ledger):
         revision = self._changed[found[-1]] if found else max(after, 0)
         return revision, [self._lines[command] for command in found]
 
-    def last_command(self, simulation: str, at: float | None = None) -> dict[str, Any] | None:
-        """Return what the newest command to a simulation is, and what became of it."""
-        line = self._lines.get(self._newest.get(simulation, ""))
-        if line is not None and at is not None:
-            mine = [x for x in self._lines.values() if x.simulation == simulation]
-            states = [s for s in (self.state_at(x, at) for x in mine) if s is not None]
-            line = max(states, key=lambda x: x.decided, default=None)
-        if line is None:
-            return None
+    def last_commands(self, at: float | None = None) -> dict[str, dict[str, Any]]:
+        """Return what the newest command to each simulation is, and what became of it."""
+        found: dict[str, LedgerLine] = {}
+        if at is None:
+            newest = ((s, self._lines.get(command)) for s, command in self._newest.items())
+            found = {simulation: line for simulation, line in newest if line is not None}
+        else:
+            for line in self._lines.values():
+                before = found.get(line.simulation)
+                if before is not None and line.decided <= before.decided:
+                    continue
+                state = self.state_at(line, at)
+                if state is not None:
+                    found[line.simulation] = state
         return {
-            "id": line.id,
-            "what": line.what or line.kind,
-            "state": line.outcome or line.verdict or "sent",
-            "step": line.step,
-            "stamp": line.answered or line.decided,
+            simulation: {
+                "id": line.id,
+                "what": line.what or line.kind,
+                "state": line.outcome or line.verdict or "sent",
+                "step": line.step,
+                "stamp": line.answered or line.decided,
+            }
+            for simulation, line in found.items()
         }
 
     def paused(self, simulation: str, at: float | None = None) -> bool:

@@ -243,9 +243,9 @@ def test_the_ledger_tells_what_changed_and_how_it_stood() -> None:
     assert [(line.id, line.outcome, line.verdict) for line in before] == [
         ("p/op/w@1", None, "sent")
     ]
-    last = store.last_command("w")
-    assert last is not None
-    assert last["id"] == "p/op/w@2"
+    assert store.last_commands()["w"]["id"] == "p/op/w@2"
+    assert store.last_commands(at=15.0)["w"]["id"] == "p/op/w@1"
+    assert store.last_commands(at=5.0) == {}
     for i in range(3, 200):
         store.add_decision(decision(i, "sent", 100.0 + i))
     assert len(store) == 50
