@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections import Counter, deque
 from typing import Any
 
+import msgspec
+
 from bridge.commands import Event
-from bridge.dashboard.stores.plain import fields
+from bridge.dashboard.stores.plain import fields, shorten
 
 __all__ = ["EventStore"]
 
@@ -41,6 +43,9 @@ class EventStore:
 
     def add(self, event: Event) -> None:
         """Take in one."""
+        data = shorten(event.data)
+        if data is not event.data:
+            event = msgspec.structs.replace(event, data=data)
         self.last += 1
         self.counts[event.kind] += 1
         self._events.append((self.last, event))

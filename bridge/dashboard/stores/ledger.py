@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from bridge.commands import Decision, Verdict
-from bridge.dashboard.stores.plain import fields
+from bridge.dashboard.stores.plain import fields, shorten
 from bridge.steering import ApprovalState, Ledger, LedgerLine
 
 __all__ = ["LedgerStore"]
@@ -57,6 +57,8 @@ class LedgerStore(Ledger):
         return self._lines.get(command)
 
     def _put(self, line: LedgerLine, **changes: Any) -> None:
+        if "evidence" in changes:
+            changes["evidence"] = shorten(changes["evidence"])
         super()._put(line, **changes)
         self.revision += 1
         self._changed.pop(line.id, None)

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-__all__ = ["fields", "plain"]
+__all__ = ["fields", "plain", "shorten"]
 
 ITEMS, LETTERS, DEPTH = 256, 8_000, 8
 """What is kept of a container, of a text, and of containers within each other."""
@@ -51,3 +51,14 @@ def plain(value: Any, *, depth: int = DEPTH, items: int = ITEMS) -> Any:
 def fields(value: msgspec.Struct) -> dict[str, Any]:
     """Return all fields of a struct, those at their defaults too: pages look for them."""
     return {name: plain(getattr(value, name)) for name in value.__struct_fields__}
+
+
+def shorten(table: dict[str, Any], limit: int = 16_384) -> dict[str, Any]:
+    """Return numbers behind a decision or an event as they are, unless they take much room."""
+    if not table:
+        return table
+    try:
+        small = len(msgspec.msgpack.encode(table)) <= limit
+    except (TypeError, ValueError, OverflowError):
+        small = False
+    return table if small else dict(plain(table, depth=4, items=32))

@@ -185,7 +185,7 @@ class SimulationStore:
     def _row(self, one: _One, progress: SimulationProgress | None, paused: bool) -> list[float]:
         topic = one.status
         if topic is None:
-            return [0.0] * len(FIELDS)
+            return [np.nan if name == "ns_per_day" else 0.0 for name in FIELDS]
         if topic.finished:
             state = "finished"
         elif not topic.connected:

@@ -214,7 +214,7 @@ def test_events_are_numbered_and_the_oldest_forgotten() -> None:
 
 def decision(number: int, verdict: Any, stamp: float, **more: Any) -> Decision:
     """A word of the guard."""
-    command = Command("pause", "w", id=f"p/op/w@{number}", reason="=1+1")
+    command = Command("pause", "w", id=f"p/op/w@{number}", reason="=1+1", evidence={})
     return Decision(command, verdict, stamp=stamp, **more)
 
 
@@ -247,7 +247,11 @@ def test_the_ledger_tells_what_changed_and_how_it_stood() -> None:
     assert store.last_commands(at=15.0)["w"]["id"] == "p/op/w@1"
     assert store.last_commands(at=5.0) == {}
     for i in range(3, 200):
-        store.add_decision(decision(i, "sent", 100.0 + i))
+        said = decision(i, "sent", 100.0 + i)
+        said.command.evidence["frames"] = list(range(50_000 if i == 199 else 3))
+        store.add_decision(said)
+    kept = [len(line.evidence["frames"]) for line in store.changes(limit=2)[1]]
+    assert kept == [3, 32]
     assert len(store) == 50
     assert store.forgotten == 149
 
