@@ -79,6 +79,11 @@ export function bar(root) {
       alarms.unshift({ key: "connection", kind: "connection", level: "error", simulation: "", since: cut / 1000,
         message: "The dashboard's server is out of reach: what is shown is old. The run itself does not depend on it." });
     }
+    const run = store.get("run");
+    if (run?.state === "lost") {
+      alarms.unshift({ key: "stager", kind: "stager", level: "error", simulation: "", since: 0,
+        message: `Nothing is heard from the run: its stager does not answer. ${run.error ?? ""}`.trim() });
+    }
     root.hidden = alarms.length === 0;
     const groups = together(alarms);
     keyed(list, nodes, groups.slice(0, SHOWN), (alarm) => alarm.key, make, update);
@@ -110,6 +115,7 @@ export function bar(root) {
 
   store.set("alarms", []);
   store.on("overview", draw);
+  store.on("run", (run, before) => run?.state !== before?.state && draw());
   connection.onState((state) => {
     cut = state === "open" ? null : (cut ?? Date.now());
     draw();

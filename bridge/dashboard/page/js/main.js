@@ -78,6 +78,8 @@ function connected() {
     link.set("warning", left > 0 ? `Reconnecting in ${left} s` : "Reconnecting…");
   } else if (connection.state === "open" && connection.at !== null) {
     link.set("info", "Replay");
+  } else if (connection.state === "open" && store.get("run")?.state === "lost") {
+    link.set("warning", "Run unheard");
   } else if (connection.state === "open" && store.get("run")?.live === false) {
     link.set("ok", "Connected");
   } else {

@@ -1,6 +1,6 @@
 // The reduced space, live.
 
-import { classColours, OWN, readable, shadeOf, versionName } from "../embedding/colouring.js";
+import { OWN, readable, shadeOf, simulationColours, versionName } from "../embedding/colouring.js";
 import { marksOf } from "../embedding/decisions.js";
 import { Figure } from "../embedding/figure.js";
 import { Points } from "../embedding/points.js";
@@ -14,6 +14,7 @@ const EVERY = 0.1;
 const MOST_CHOSEN = 1000;
 const MOST_LISTED = 60;
 const LIMITS = [20_000, 100_000, 250_000, 500_000];
+const MOST_PIECES = 16;
 const MARKS_EVERY = 1000;
 
 export function mount(root, context) {
@@ -319,9 +320,9 @@ class EmbeddingView {
       const before = this.#newest.get(points.simulation[i]);
       if (before === undefined || !(stamps[i] < stamps[before])) this.#newest.set(points.simulation[i], i);
     }
-    const colours = classColours(this.context.ui, points.meta.simulations?.length ?? 1);
+    const colours = simulationColours(this.context.ui, points.meta.simulations ?? []);
     figure.heads = this.config.heads && this.config.mode === "points"
-      ? [...this.#newest].filter(([number]) => !figure.shown || figure.shown[number]).map(([number, i]) => ({ i, colour: colours[number % colours.length] }))
+      ? [...this.#newest].filter(([number]) => !figure.shown || figure.shown[number]).map(([number, i]) => ({ i, colour: colours[number] }))
       : [];
   }
 
@@ -437,16 +438,21 @@ class EmbeddingView {
     const { versions } = points;
     strip.hidden = !versions.some((one) => one.version > 0);
     if (strip.hidden) return;
-    const end = Math.max(...versions.map((one) => one.stamp ?? 0), (points.meta.base ?? 0) + (this.#ranges.stamp?.[1] ?? 0));
-    const colours = classColours(ui, versions.length);
-    strip.replaceChildren(ui.h("span", { class: "emb-strip-title" }, "Model"), ...versions.map((one, k) => {
-      const since = one.stamp;
-      const until = versions[k + 1]?.stamp ?? end;
-      const words = `Model ${versionName(one.version)}${since ? `, since ${ui.format.clock(since)}` : ""}${one.count ? `, ${ui.format.integer(one.count)} points` : ""}. Points of different versions are comparable only as far as the versions are aligned.`;
+    const end = Math.max(versions.at(-1).stamp, (points.meta.base ?? 0) + (this.#ranges.stamp?.[1] ?? 0));
+    const colours = ui.palette(versions.length);
+    // Of hundreds of versions, several share a piece.
+    const size = Math.ceil(versions.length / MOST_PIECES);
+    const pieces = [];
+    for (let k = 0; k < versions.length; k += size) pieces.push({ k, of: versions.slice(k, k + size), until: versions[k + size]?.stamp ?? end });
+    strip.replaceChildren(ui.h("span", { class: "emb-strip-title" }, "Model"), ...pieces.map(({ k, of, until }) => {
+      const [first, last] = [of[0], of.at(-1)];
+      const name = first === last ? versionName(first.version) : `${versionName(first.version)}–${last.version}`;
+      const count = of.reduce((sum, one) => sum + one.count, 0);
+      const words = `Model ${name}, since ${ui.format.clock(first.stamp)}, ${ui.format.integer(count)} of the points shown. Points of different versions are comparable as far as the versions are aligned.`;
       return ui.h("span", {
-        class: "emb-version", tabindex: 0, title: words, "aria-label": words, testid: `embedding-version-${one.version}`,
-        style: { "flex-grow": String(Math.max(1, since ? until - since : 1)), "border-color": colours[k % colours.length] },
-      }, versionName(one.version));
+        class: "emb-version", tabindex: 0, title: words, "aria-label": words, testid: `embedding-version-${first.version}`,
+        style: { "flex-grow": String(Math.max(0.02 * (end - versions[0].stamp), until - first.stamp) || 1), "border-color": colours[k] },
+      }, name);
     }));
   }
 

@@ -175,8 +175,7 @@ export function graph(onSelect) {
     const shown = place.anchor === "end" && texts.length > 2 ? [texts.slice(0, 2).join(" · "), texts.slice(2).join(" · ")] : single ? [texts.join(" · ")] : texts;
     parts.texts.forEach((node, i) => {
       put(node, shown[i] ?? "");
-      // Two lines above the arrow, the others below it.
-      const y = single ? place.y : place.y + 22 + (i < 2 ? -8 - (Math.min(2, shown.length) - 1 - i) * 13 : 15 + (i - 2) * 13);
+      const y = single ? place.y : place.y + 14 - (shown.length - 1 - i) * 13;
       attribute(node, "x", place.x);
       attribute(node, "y", place.beside ? place.y + i * 13 : y);
       attribute(node, "text-anchor", place.anchor ?? (place.aside ? "end" : "middle"));

@@ -109,10 +109,10 @@ class MoleculeView {
       this.#step(step);
     });
     const save = (format) => ui.button(format.toUpperCase(), () => this.#save(format), { kind: "quiet", testid: `molecule-save-${format}`, title: `Save these frames as ${format.toUpperCase()}` });
-    this.saves = h("span", { class: "mol-group" }, save("pdb"), save("xtc"), save("csv"), ui.button("Clear", () => this.context.store.set("frames", []), { kind: "quiet", testid: "molecule-clear" }));
-    this.chosen = ui.panel("Chosen frames", { testid: "molecule-chosen", class: "mol-side mol-chosen", actions: [this.saves] });
+    this.saves = h("div", { class: "mol-group mol-saves" }, save("pdb"), save("xtc"), save("csv"), ui.button("Clear", () => this.context.store.set("frames", []), { kind: "quiet", testid: "molecule-clear" }));
+    this.chosen = ui.panel("Chosen frames", { testid: "molecule-chosen", class: "mol-side mol-chosen" });
     this.empty = h("p", { class: "muted" }, "Frames that are chosen in the embedding or in the ledger are listed here.");
-    this.chosen.body.append(this.empty, this.listNode);
+    this.chosen.body.append(this.empty, this.listNode, this.saves);
     this.root.append(h("div", { class: "mol-layout" }, panel, h("div", { class: "mol-right" }, this.chosen, numbers)));
     this.#listed();
   }
@@ -185,7 +185,7 @@ class MoleculeView {
     ui.attribute(this.liveButton, "aria-pressed", String(!this.frame));
     this.liveButton.dataset.on = String(!this.frame);
     if (!this.simulation) {
-      this.#say("Waiting for the first simulation.");
+      this.#fault("Waiting for the first simulation.");
       return;
     }
     const about = JSON.stringify([this.simulation, this.config.atoms]);
@@ -200,7 +200,7 @@ class MoleculeView {
       } catch (error) {
         if (turn !== this.#turn) return;
         this.#topology = null;
-        this.#say(error.message);
+        this.#fault(error.message);
         // The simulation may not have said yet what it is made of.
         setTimeout(() => { if (turn === this.#turn) this.#show(); }, 2000);
         return;
@@ -209,7 +209,7 @@ class MoleculeView {
     const { field, axis, index } = this.#field ?? {};
     const options = { simulation: this.simulation, offset: this.frame ? this.frame.offset : "latest", atoms: this.config.atoms, limit: LIMIT, ...(this.#field ? { field, axis, ...(index === null ? {} : { index }) } : {}) };
     this.#subscription = connection.subscribe("molecule", options, (message) => turn === this.#turn && this.#take(message, turn), {
-      every: this.frame ? 0.5 : this.config.every, onError: (sentence) => turn === this.#turn && this.#say(sentence),
+      every: this.frame ? 0.5 : this.config.every, onError: (sentence) => turn === this.#turn && this.#fault(sentence),
     });
   }
 
@@ -256,6 +256,7 @@ class MoleculeView {
       if (turn !== this.#turn) return;
       this.#shown = { meta };
       viewer.update(plane, plane.shape, meta);
+      if (!this.over) this.#fieldNote();
       return;
     }
     const { positions, box = null } = arrays;
@@ -318,7 +319,11 @@ class MoleculeView {
         return this.#use("plain");
       }
     } else if (kind === "field") {
-      viewer = new FieldView(ui, this.theme, (at) => ui.put(this.note, at ? `row ${at.row}, column ${at.column}: ${ui.format.number(at.value, 4)}` : ""));
+      viewer = new FieldView(ui, this.theme, (at) => {
+        this.over = at;
+        if (at) ui.put(this.note, `row ${at.row}, column ${at.column}: ${ui.format.number(at.value, 4)}`);
+        else this.#fieldNote();
+      });
     } else {
       viewer = new PlainViewer(ui, this.theme);
     }
@@ -333,6 +338,12 @@ class MoleculeView {
   #judge(viewer) {
     if (this.config.drawing !== "auto" || viewer.kind !== "webgl" || !(viewer.cost > 600 * this.config.every)) return;
     this.#slow = `WebGL took ${Math.round(viewer.cost)} ms for a picture: drawn on a plain canvas.`;
+  }
+
+  #fieldNote() {
+    const { meta } = this.#shown ?? {};
+    const { format, put } = this.context.ui;
+    if (meta) put(this.note, `${(meta.whole ?? meta.shape ?? []).join(" × ")}${meta.every > 1 ? `, every ${meta.every}th value` : ""}, ${format.number(meta.min, 4)} to ${format.value(meta.max, meta.unit ?? "")}`);
   }
 
   #notes() {
@@ -356,6 +367,18 @@ class MoleculeView {
     this.context.ui.put(this.caption, sentence);
   }
 
+  // What is wrong, where the picture would be.
+  #fault(sentence) {
+    const { ui } = this.context;
+    this.#say(this.simulation);
+    this.#viewer?.close();
+    this.#viewer = null;
+    ui.put(this.note, "");
+    this.values.replaceChildren();
+    this.rowsText = "";
+    this.stage.replaceChildren(ui.blank(this.frame ? "This frame cannot be shown" : "Nothing to show", sentence));
+  }
+
   #caption(meta) {
     const { ui } = this.context;
     const { format } = ui;
@@ -365,6 +388,7 @@ class MoleculeView {
     place.push(`frame ${format.integer(meta.offset)}`, this.frame ? "chosen" : this.context.store.get("at") ? "replay" : "live");
     this.#say(place.join(" · "));
     const rows = [];
+    if (this.#topology?.n_atoms) rows.push(["atoms", format.integer(this.#topology.n_atoms)]);
     if (meta.epoch) rows.push(["epoch", format.integer(meta.epoch)]);
     if (meta.version) rows.push(["model", `v${meta.version}`]);
     if (meta.stamp) rows.push(["stored", format.clock(meta.stamp)]);
