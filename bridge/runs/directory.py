@@ -82,6 +82,10 @@ class RunDirectory:
         """Return the log file of a process."""
         return self.logs / f"{process}.log"
 
+    def ready(self, process: str) -> Path:
+        """Return the file with which a process beside the engine says that it listens."""
+        return self.logs / f"{process}.ready"
+
     def prepare(self, existing: Literal["refuse", "overwrite", "resume"] = "refuse") -> None:
         """Make the folder, or take up the one that is there.
 

@@ -167,6 +167,10 @@ class Execution:
             self._do(supervisor.interrupt(self._now()))
         if supervisor.phase == "starting" and self._snapshot().engine is not None:
             self._do(supervisor.ready(ENGINE, self._now()))
+        if supervisor.phase == "starting":
+            for name in self._beside:
+                if name in self._processes and self.directory.ready(name).exists():
+                    self._do(supervisor.ready(name, self._now()))
         self._check_limits()
         self._do(supervisor.tick(self._now()))
         self._look_after_dashboard()
@@ -270,6 +274,8 @@ class Execution:
             arguments += [name, *(["--again"] if life > 1 else [])]
         if name == STAGER:
             (self.directory.path / FILE_NAME).unlink(missing_ok=True)
+        if beside:
+            self.directory.ready(name).unlink(missing_ok=True)
         self._processes[name] = Process(
             name,
             module,

@@ -37,6 +37,7 @@ def _run(path: Path, arguments: list[str], stop: threading.Event) -> None:
         with connect(plan.address, name=f"service {name}", keys=keys, timeout=30.0) as client:
             service = InferenceService(client, name, surrogate, max_rows=table.max_rows)
             log.info("The service %r answers.", name)
+            directory.ready(f"service-{name}").touch()
             done = service.run(stop.is_set)
             log.info("The service %r has ended: %s.", name, done)
 

@@ -62,6 +62,9 @@ class Action:
     level: Literal["info", "warning", "error"] = "info"
 
 
+_COMING = ("running", "restarting")
+
+
 @dataclass(slots=True)
 class _Child:
     """What is known of one process."""
@@ -108,6 +111,7 @@ class Supervisor:
     _children: dict[str, _Child] = field(default_factory=dict)
     _deadline: float | None = None
     _interrupts: int = 0
+    _heard: set[str] = field(default_factory=set)
 
     def begin(self, now: float) -> list[Action]:
         """Begin: start the stager."""
@@ -118,16 +122,27 @@ class Supervisor:
         return [self._start(STAGER)]
 
     def ready(self, name: str, now: float) -> list[Action]:
-        """The stager is listening, or the engine was heard of; for the first time or again."""
+        """The stager is listening, or somebody who reads was heard of; for the first time or again.
+
+        Members begin once all who read are there: a trainer that comes late has missed the first
+        frames, and simulated time passes before it has learned anything.
+        """
         if self.phase != "starting":
             return []
         if name == STAGER:
             if self._children[ENGINE].state != "idle":
                 return []
             self._deadline = now + self.start
-            return [self._start(ENGINE)]
+            return [self._start(name) for name in self._readers]
+        self._heard.add(name)
+        return self._begin_members()
+
+    def _begin_members(self) -> list[Action]:
+        late = [t for t in self.trainers if t not in self._heard and self.state(t) in _COMING]
+        if self.phase != "starting" or ENGINE not in self._heard or late:
+            return []
         self.phase, self._deadline = "running", None
-        return [self._start(name) for name in (*self.trainers, *self.members)]
+        return [self._start(name) for name in self.members]
 
     def exited(self, name: str, code: int, now: float) -> list[Action]:
         """A process has ended."""
@@ -208,7 +223,7 @@ class Supervisor:
         running = self._running(self._children)
         names = ", ".join(n for n in running if n in self.members)
         return {
-            "starting": f"up to {self.start:g} s for the stager to listen and the engine to begin",
+            "starting": f"up to {self.start:g} s for the stager to listen and who reads to begin",
             "running": "for the members to finish",
             "draining": f"up to {self.drain:g} s for {names or 'the members'} to end",
             "finishing": f"up to {self.drain:g} s for {self._late} to read what is left",
@@ -269,13 +284,15 @@ class Supervisor:
 
     def _trainer_exited(self, name: str, child: _Child, code: int, now: float) -> list[Action]:
         if self.phase == "ended" or code == 0:
-            return self._move_on(now) if self.phase == "finishing" else []
+            return self._go_on_without(now)
         can = code != USAGE and self._may_restart(child, self.restarts.trainer)
-        if can and self.phase == "running":
+        if can and self.phase in ("starting", "running"):
             return [self._restart_later(name, child, code, now)]
         self._note(f"{name} {describe_exit(code)}{self._used_up(child)}.")
-        moved = self._move_on(now) if self.phase == "finishing" else []
-        return [*self._tell_failure(), *moved]
+        return [*self._tell_failure(), *self._go_on_without(now)]
+
+    def _go_on_without(self, now: float) -> list[Action]:
+        return self._move_on(now) if self.phase == "finishing" else self._begin_members()
 
     def _member_exited(self, name: str, child: _Child, code: int, now: float) -> list[Action]:
         if self.phase == "ended":
@@ -327,6 +344,11 @@ class Supervisor:
         """The time limit of a phase is over."""
         if self.phase == "starting" and self._children[ENGINE].state == "idle":
             return self._give_up(f"The stager was not listening after {self.start:g} s.", now)
+        if self.phase == "starting" and ENGINE in self._heard:
+            late = ", ".join(t for t in self.trainers if t not in self._heard)
+            said = f"{late} was not heard of after {self.start:g} s; the members begin without."
+            self._heard.update(self.trainers)
+            return [Action("tell", message=said, level="warning"), *self._begin_members()]
         if self.phase == "starting":
             return self._fail(f"The engine was not heard of after {self.start:g} s.", now)
         if self.phase == "running":

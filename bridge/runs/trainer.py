@@ -31,7 +31,10 @@ def _run(path: Path, arguments: list[str], stop: threading.Event) -> None:
     plan = Plan.read(directory)
     training = plan.training(name, directory)
     os.nice(training.table.nice)
+    ready = directory.ready(f"trainer-{name}")
     if training.table.workers > 1:
+        # Its workers come together while the simulations begin.
+        ready.touch()
         team = TeamPlan(
             training=training,
             stager=plan.address,
@@ -52,6 +55,7 @@ def _run(path: Path, arguments: list[str], stop: threading.Event) -> None:
             client,
             checkpoint=directory.checkpoint.with_name(f"{name}.checkpoint"),
             simulations=[s for streams in plan.streams().values() for s in streams],
+            on_status=lambda report: ready.touch(),
         )
         log.info("The trainer runs %r.", run.engine.pipeline)
         report = run.run(stop=stop.is_set, drain=drain)

@@ -53,7 +53,8 @@ class Driver:
 
     def begin(self) -> Driver:
         self.do(self.supervisor.ready(STAGER, self.now))
-        self.do(self.supervisor.ready(ENGINE, self.now))
+        for name in (ENGINE, *self.supervisor.trainers):
+            self.do(self.supervisor.ready(name, self.now))
         return self
 
 
@@ -298,12 +299,15 @@ def trained(**changes: object) -> Driver:
     )
 
 
-def test_trainers_begin_with_the_members_and_end_before_the_report() -> None:
+def test_trainers_begin_before_the_members_and_end_before_the_report() -> None:
     driver = trained()
     driver.do(driver.supervisor.ready(STAGER, 0.0))
-    assert "trainer-a" not in driver.running
+    assert {"trainer-a", ENGINE} < driver.running
     driver.do(driver.supervisor.ready(ENGINE, 0.0))
-    assert {"trainer-a", *MEMBERS} < driver.running
+    # What is simulated before it listens would be lost to it.
+    assert not driver.running & set(MEMBERS)
+    driver.do(driver.supervisor.ready("trainer-a", 0.0))
+    assert set(MEMBERS) < driver.running
     for name in MEMBERS:
         driver.exit(name)
     assert driver.stopped == [ENGINE, "trainer-a"]
@@ -351,3 +355,18 @@ def test_a_trainer_that_waits_to_be_started_again_is_not_waited_for() -> None:
         driver.exit(name)
     driver.exit(ENGINE)
     assert driver.reports == 1
+
+
+@pytest.mark.parametrize("how", ["fails", "is late"])
+def test_members_begin_without_a_trainer_that_does_not_come(how: str) -> None:
+    driver = trained()
+    driver.do(driver.supervisor.ready(STAGER, 0.0))
+    driver.do(driver.supervisor.ready(ENGINE, 0.0))
+    if how == "fails":
+        driver.exit("trainer-a", 1)
+        driver.wait(1.0)
+        driver.exit("trainer-a", 1)
+    else:
+        driver.wait(61.0)
+    assert set(MEMBERS) < driver.running
+    assert driver.supervisor.phase == "running"
