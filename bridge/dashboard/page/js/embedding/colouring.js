@@ -14,9 +14,15 @@ export const OWN = [
 const NONE_LIGHT = "#b9bec6";
 const NONE_DARK = "#4a525d";
 
-/** Colours of simulations, by their number: one list for the whole page would be too short. */
-export function classColours(ui, count) {
-  return ui.palette(Math.max(1, count));
+const byName = new Intl.Collator(undefined, { numeric: true }).compare;
+
+/** A colour for each simulation, in the order of `names`; given out in the order of the alphabet. */
+export function simulationColours(ui, names) {
+  const colours = ui.palette(Math.max(1, names.length));
+  const ranks = [...names.keys()].sort((a, b) => byName(names[a], names[b]));
+  const found = new Array(names.length);
+  ranks.forEach((number, rank) => { found[number] = colours[rank % colours.length]; });
+  return found;
 }
 
 /** The part of a map that can be told from the background. */
@@ -33,12 +39,13 @@ export function shadeOf(mode, { points, ranges, theme, ui, map, columns, timeUni
   const none = pixel(channels(theme.dark ? NONE_DARK : NONE_LIGHT));
   if (mode === ":simulation") {
     const names = points.meta.simulations ?? [];
-    const colours = classColours(ui, names.length);
-    return { values: points.simulation, table: pixels(colours), none, classes: names.map((name, i) => ({ name, colour: colours[i % colours.length] })) };
+    const colours = simulationColours(ui, names);
+    const classes = names.map((name, i) => ({ name, colour: colours[i] })).sort((a, b) => byName(a.name, b.name));
+    return { values: points.simulation, table: pixels(colours.length ? colours : ["#000000"]), none, classes };
   }
   if (mode === ":version") {
     const versions = points.versions.map((one) => one.version);
-    const colours = classColours(ui, versions.length);
+    const colours = ui.palette(versions.length);
     const list = new Uint32Array((versions.at(-1) ?? 0) + 1).fill(none);
     versions.forEach((version, i) => { list[version] = pixel(channels(colours[i % colours.length])); });
     return { values: points.version, table: list, none, classes: versions.map((version, i) => ({ name: versionName(version), version, colour: colours[i % colours.length] })) };

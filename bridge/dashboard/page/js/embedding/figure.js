@@ -124,10 +124,12 @@ export class Figure {
       const limits = this.axes[name].limits;
       const range = limits ?? this.points.range(name, this.#empty ? 0 : first);
       if (!range) return;
-      const span = range[1] - range[0] || Math.abs(range[0]) || 1;
-      const room = limits ? 0 : ROOM * span;
-      if (this.#empty || range[0] < this.view[low]) this.view[low] = range[0] - room;
-      if (this.#empty || range[1] > this.view[high]) this.view[high] = range[1] + room;
+      const { view } = this;
+      const least = this.#empty ? range[0] : Math.min(range[0], view[low]);
+      const most = this.#empty ? range[1] : Math.max(range[1], view[high]);
+      const room = limits ? 0 : ROOM * (most - least || Math.abs(least) || 1);
+      if (this.#empty || least < view[low]) view[low] = least - room;
+      if (this.#empty || most > view[high]) view[high] = most + room;
     }
     this.#empty = false;
   }
@@ -195,7 +197,7 @@ export class Figure {
     } else {
       const newest = points.newest;
       const dim = style.dim && newest > 0 ? { version: newest, background } : null;
-      const size = Math.max(1, Math.round(style.size * scale));
+      const size = Math.max(1, Math.round((style.size + few(points.n)) * scale));
       this.drawn = drawPoints(pixels, width, height, points, view, { shade: this.shade, size, opacity: style.opacity, shown, dim });
     }
     ctx.putImageData(image, Math.round(box.left * scale), Math.round(box.top * scale));
@@ -319,6 +321,11 @@ export class Figure {
     this.events.moved?.();
     this.later();
   }
+}
+
+// Few points are drawn larger: a hundred specks are hard to see.
+function few(n) {
+  return n < 2000 ? 2 : n < 15_000 ? 1 : 0;
 }
 
 // -- small drawings ------------------------------------------------------------------------------

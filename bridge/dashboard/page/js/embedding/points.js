@@ -5,7 +5,9 @@ const COLUMNS = {
   offset: Float64Array, step: Float64Array, time: Float32Array, stamp: Float32Array, version: Uint16Array,
 };
 const ABSENT = { colour: NaN, time: NaN, step: NaN, offset: -1, stamp: 0, simulation: 0, version: 0 };
-const KEEP = 1.5;
+// The server begins anew with an even sample when it has sent twice the limit; this is for one that
+// does not.
+const KEEP = 2.5;
 
 export class Points {
   n = 0;

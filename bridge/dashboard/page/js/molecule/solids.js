@@ -5,7 +5,7 @@ import { channels, mix, pixel } from "../viridis.js";
 
 const SHADES = 24;
 const FOGS = 16;
-const FOG = 0.75;
+const FOG = 0.55;
 const RIM = 0.16;
 // Direction of the light, towards the viewer's upper left.
 const LIGHT = [-0.43, -0.52, 0.74];

@@ -160,6 +160,8 @@ class EmbeddingView {
     const panel = ui.panel("Embedding", { testid: "embedding-panel", class: "emb-panel", actions: [this.count, exportButtons(ui, "embedding", {
       png: () => this.#png(), csv: () => this.#csv(),
     })] });
+    this.empty = h("p", { class: "emb-empty", testid: "embedding-empty" }, "No points yet.");
+    this.figure.element.append(this.empty);
     panel.body.append(controls, h("div", { class: "emb-middle" }, this.figure.element, this.legend), this.strip,
       h("div", { class: "emb-foot" }, this.readout, this.chosenBar), keys);
     this.root.append(panel);
@@ -170,6 +172,8 @@ class EmbeddingView {
     const { h } = this.context.ui;
     const numbers = numbersOf(this.run.columns);
     const options = (list, value) => list.map((one) => h("option", { value: one.value, selected: one.value === value }, one.label));
+    // A map may be known before its columns are.
+    for (const text of [this.config.x, this.config.y]) if (!numbers.some((one) => one.text === text)) numbers.push({ text });
     const named = numbers.map((one) => ({ value: one.text, label: one.text }));
     const space = this.spaces.findIndex((one) => one.x === this.config.x && one.y === this.config.y);
     this.spaceSelect.replaceChildren(...options([...this.spaces.map((one, i) => ({ value: String(i), label: one.title })), ...(space < 0 ? [{ value: "-1", label: "own choice" }] : [])], String(space)));
@@ -292,6 +296,7 @@ class EmbeddingView {
       ? `${format.integer(points.n)} of ${format.integer(total)} points${stride > 1 ? ` (1 in ${format.integer(stride)})` : ""}`
       : `${format.integer(points.n)} ${points.n === 1 ? "point" : "points"}`;
     put(this.count, text);
+    this.empty.hidden = points.n > 0;
     this.count.dataset.sampled = String(partly);
     this.count.title = partly ? "Sampled: not every frame is drawn. “Points at most” is among the options." : "Every frame is drawn.";
   }
