@@ -66,7 +66,8 @@ function header() {
       h("img", { src: new URL("static/favicon.svg", api.base).href, alt: "", width: 22, height: 22 })),
     h("div", { class: "run" }, name, state),
     h("div", { class: "figures" }, figures.map((figure) => figure.node)),
-    h("div", { class: "top-right" }, age, link, themeButton, iconButton("help", "Keys and help (?)", help, { testid: "help" })),
+    h("div", { class: "top-right" }, age, link,
+      h("a", { class: "button icon-only", href: api.address("report.html").href, target: "_blank", rel: "noopener", testid: "report", title: "Report of the run, one file that opens without a server", "aria-label": "Report of the run" }, icon("export")), themeButton, iconButton("help", "Keys and help (?)", help, { testid: "help" })),
   );
 }
 

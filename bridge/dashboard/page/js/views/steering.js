@@ -54,8 +54,8 @@ export function mount(root, context) {
   const list = virtualList({
     label: "Ledger, newest first", testid: "ledger", rowHeight: ROW, key: (line) => line.id, onSelect: (line) => choose(line.id),
     make(line) {
-      const parts = { time: h("span", { class: "muted tabular" }), state: badge(), what: h("span", { class: "what clip" }), why: h("span", { class: "why clip" }), who: h("span", { class: "clip muted" }), step: h("span", { class: "right tabular" }), latency: h("span", { class: "right tabular muted" }) };
-      parts.node = h("div", { class: "ledger-row", testid: `ledger-row-${line.id}` }, parts.time, parts.state, h("div", { class: "ledger-main" }, parts.what, parts.why), parts.who, h("div", { class: "ledger-when" }, parts.step, parts.latency));
+      const parts = { time: h("span", { class: "muted tabular" }), state: badge(), what: h("span", { class: "what clip" }), why: h("span", { class: "why clip" }), who: h("span", { class: "clip" }), word: h("span", { class: "clip" }), step: h("span", { class: "right tabular" }), latency: h("span", { class: "right tabular muted" }) };
+      parts.node = h("div", { class: "ledger-row", testid: `ledger-row-${line.id}` }, parts.time, parts.state, h("div", { class: "ledger-main" }, parts.what, parts.why), h("div", { class: "ledger-who" }, parts.who, parts.word), h("div", { class: "ledger-when" }, parts.step, parts.latency));
       return parts;
     },
     update(parts, line) {
@@ -66,6 +66,10 @@ export function mount(root, context) {
       put(parts.what, `${whatOf(line)} · ${line.simulation || "run"}`);
       put(parts.why, [line.why, line.outcome_reason || line.verdict_reason].filter(Boolean).join(" — "));
       put(parts.who, line.author);
+      attribute(parts.who, "title", line.author);
+      const { state: word, by } = line.approval ?? {};
+      put(parts.word, (word === "approved" || word === "denied") && now !== "awaiting" ? `${word}${by ? ` by ${by}` : ""}` : "");
+      attribute(parts.word, "title", parts.word.headraceText);
       put(parts.step, line.step !== null && line.step !== undefined && line.step >= 0 && now !== "awaiting" ? `step ${format.integer(line.step)}` : "");
       put(parts.latency, Number.isFinite(line.latency) ? format.duration(line.latency) : "");
     },
