@@ -428,7 +428,7 @@ class EmbeddingView {
     const { x, y } = this.figure.axes;
     lines.push(`${config.x} ${format.number(points.x[i] * x.factor, 4)}, ${config.y} ${format.number(points.y[i] * y.factor, 4)}`);
     if (!config.colour.startsWith(":")) lines.push(`${config.colour} ${format.value(points.colour[i], unitOf(run.columns, config.colour))}`);
-    if (points.has.stamp && points.meta.base) lines.push(format.clock(points.meta.base + points.stamp[i]));
+    if (points.has.stamp) lines.push(format.clock((points.meta.base ?? 0) + points.stamp[i]));
     if (points.newest > 0) {
       const old = points.version[i] < points.newest ? ` (newest is ${versionName(points.newest)})` : "";
       lines.push(`model ${versionName(points.version[i])}${old}`);

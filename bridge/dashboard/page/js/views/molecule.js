@@ -137,6 +137,7 @@ class MoleculeView {
     else {
       this.#viewer?.setStyle?.({ representation: this.config.shape, box: this.config.box });
       this.#draw();
+      if (this.#model && this.#shown?.positions) this.#notes();
       if ("box" in changed || "centre" in changed) this.#viewer?.fit();
     }
   }
