@@ -93,6 +93,8 @@ class CommandBody(_Body, frozen=True, forbid_unknown_fields=True, kw_only=True):
         For ``set`` and ``interval``.
     frame
         For ``restart``.
+    velocities
+        For ``restart``: keep those of the frame, or redraw them.
     """
 
     kind: CommandKind
@@ -100,6 +102,7 @@ class CommandBody(_Body, frozen=True, forbid_unknown_fields=True, kw_only=True):
     parameter: Annotated[str, msgspec.Meta(max_length=200)] = ""
     value: float | None = None
     frame: FrameBody | None = None
+    velocities: Literal["keep", "redraw"] = "redraw"
 
 
 class AllBody(_Body, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -247,6 +250,7 @@ class Actions:
             "parameter": body.parameter,
             "value": body.value,
             "frame": body.frame and FrameReference(body.frame.simulation, body.frame.offset),
+            "velocities": body.velocities,
             "author": body.by,
             "reason": body.reason,
             "key": key,

@@ -99,6 +99,11 @@ class Alarms:
         found = sorted(self._active.copy().values(), key=lambda a: (-LEVELS[a.level], -a.since))
         return found[:MOST]
 
+    def described(self) -> dict[str, Any]:
+        """Return the rules, for people; of the webhook only whether there is one."""
+        rules = msgspec.structs.asdict(self._rules)
+        return {**rules, "webhook": bool(self._rules.webhook)}
+
     def update(
         self, overview: Mapping[str, Any], events: list[dict[str, Any]], now: float, run: str = ""
     ) -> list[Change]:
@@ -193,7 +198,7 @@ def _seconds(value: float) -> str:
 
 
 class WatchedFeed:
-    """A feed whose overview has the alarms; everything else is the feed's.
+    """A feed that also tells of alarms; everything else is as it was.
 
     Parameters
     ----------
@@ -211,6 +216,10 @@ class WatchedFeed:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._feed, name)
+
+    def run(self) -> dict[str, Any]:
+        """Return what the run is, with the rules of its alarms."""
+        return {**self._feed.run(), "alarms": self._alarms.described()}
 
     def overview(self, at: float | None = None) -> dict[str, Any]:
         """Return the feed's overview; that of now has the alarms."""

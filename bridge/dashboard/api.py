@@ -31,6 +31,8 @@ from bridge.dashboard.channels import (
     SeriesOptions,
     ask_histogram,
     ask_molecule,
+    ask_points,
+    ask_series,
 )
 from bridge.dashboard.hub import Hub
 from bridge.dashboard.metrics import CONTENT_TYPE, write_metrics
@@ -252,9 +254,7 @@ class Api:
         o = options
 
         def ask() -> tuple[bytes, str]:
-            table = self._hub.feed.series(
-                o.columns, o.simulations, x=o.x, limit=o.limit, since=None, at=o.at
-            )
+            table = ask_series(self._hub.feed, o)
             return _write_table(table, o.format, _series_columns)
 
         return await self._send(request, ask, o.format, "series.csv")
@@ -264,10 +264,7 @@ class Api:
         o = options
 
         def ask() -> tuple[bytes, str]:
-            table = self._hub.feed.points(
-                o.x, o.y, o.colour, since=None, limit=o.limit, at=o.at,
-                simulations=o.simulations, version=o.version,
-            )  # fmt: skip
+            table = ask_points(self._hub.feed, o)
             return _write_table(table, o.format, _points_columns)
 
         return await self._send(request, ask, o.format, "points.csv")
@@ -297,7 +294,7 @@ class Api:
                 data: bytes = self._hub.feed.export_frames([(simulation, found)], "pdb")
                 return data
 
-            data = await self._hub.call(write)
+            data = await self._hub.call_slow(write)
             return _file(request, data, "pdb", f"{simulation}-{offset}.pdb")
         o = options
         wanted = MoleculeOptions(
@@ -313,14 +310,14 @@ class Api:
     async def export(self, request: Request, options: ExportQuery) -> Response:
         """Answer ``/api/export``."""
         frames = [_read_frame(text) for text in options.frames]
-        data = await self._hub.call(self._hub.feed.export_frames, frames, options.format)
+        data = await self._hub.call_slow(self._hub.feed.export_frames, frames, options.format)
         return _file(request, data, options.format, f"frames.{options.format}")
 
     async def report(self, request: Request, options: None) -> Response:
         """Answer ``/api/report.html``."""
         from bridge.dashboard.report import make_static_report
 
-        data = await self._hub.call(make_static_report, self._hub.feed)
+        data = await self._hub.call_slow(make_static_report, self._hub.feed)
         headers = {"Content-Disposition": 'attachment; filename="report.html"'}
         return packed_response(request, data, "text/html; charset=utf-8", headers=headers)
 

@@ -64,6 +64,8 @@ class Hub:
         self.feed = feed
         self.statistics = HubStatistics()
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="dashboard")
+        # What takes long, such as a file of a thousand frames, waits for others of its kind alone.
+        self._one = ThreadPoolExecutor(1, thread_name_prefix="dashboard-file")
         self._answers: dict[bytes, tuple[float, asyncio.Future[Answer]]] = {}
 
     async def call(self, function: Callable[..., T], *arguments: Any, **named: Any) -> T:
@@ -72,6 +74,11 @@ class Hub:
         return await loop.run_in_executor(
             self._threads, functools.partial(function, *arguments, **named)
         )
+
+    async def call_slow(self, function: Callable[..., T], *arguments: Any) -> T:
+        """Call something that takes long, one after the other."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._one, functools.partial(function, *arguments))
 
     async def answer(
         self, channel: Channel, options: NowOptions, cursor: Any, *, fresh: float
@@ -93,6 +100,7 @@ class Hub:
     def close(self) -> None:
         """Let the threads end."""
         self._threads.shutdown(wait=False, cancel_futures=True)
+        self._one.shutdown(wait=False, cancel_futures=True)
 
     def _forget(self, now: float) -> None:
         for key, (made, future) in list(self._answers.items()):

@@ -6,7 +6,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 import msgspec
 import xxhash
@@ -159,6 +159,7 @@ class Desk:
         parameter: str = "",
         value: float | None = None,
         frame: FrameReference | None = None,
+        velocities: Literal["keep", "redraw"] = "redraw",
         expires: float = 0.0,
         at_step: int | None = None,
     ) -> dict[str, Any]:
@@ -168,7 +169,7 @@ class Desk:
 
         Parameters
         ----------
-        kind, simulation, parameter, value, frame, expires, at_step
+        kind, simulation, parameter, value, frame, velocities, expires, at_step
             See `bridge.commands.Command`.
         author, reason
             Who sends it, and why.
@@ -195,6 +196,7 @@ class Desk:
             parameter=parameter,
             value=value,
             frame=frame,
+            velocities=velocities,
             reason=reason,
             author=_name(author),
             expires=expires,

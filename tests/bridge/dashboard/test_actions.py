@@ -104,6 +104,23 @@ def test_what_is_out_of_bounds_is_refused_by_the_server(served: Served) -> None:
     assert answer["reason"].endswith(".")
 
 
+def test_a_restart_says_what_becomes_of_velocities(
+    served: Served, live: tuple[Stager, Script]
+) -> None:
+    body = {"kind": "restart", "simulation": "a", "frame": {"simulation": "b", "offset": 3}}
+    with served.client() as client:
+        answer = client.post(
+            "/api/commands",
+            json={**body, "velocities": "keep"},
+            headers={"Idempotency-Key": "restart-it"},
+        ).json()
+    # It declares no restarts; what was asked for is in the ledger all the same.
+    assert answer["verdict"] == "refused"
+    wait_for(lambda: answer["id"] in {x["id"] for x in served.feed.ledger()["lines"]})
+    line = next(x for x in served.feed.ledger()["lines"] if x["id"] == answer["id"])
+    assert "keep velocities" in line["what"]
+
+
 def test_all_are_paused(served: Served, live: tuple[Stager, Script]) -> None:
     with served.client() as client:
         answer = client.post(
