@@ -7,7 +7,7 @@ import fcntl
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -31,8 +31,10 @@ FORMAT, INDEX = 1, "recording.json"
 EVERY = 10.0
 PICTURES = 8
 """Pictures that are taken each time at most."""
-ROWS, FRAMES = 0.6, 0.3
-"""Shares of the room for rows of results and for pictures."""
+ROWS, FRAMES, LINES = 0.55, 0.25, 0.05
+"""Shares of the room for rows of results, for pictures, and for ledger and events each."""
+HISTORY = 60.0
+"""Seconds between two writings of a history that is not small."""
 
 Picture = Callable[[str, int | None], Taken]
 """Takes a picture of a frame of a simulation; None for its newest."""
@@ -78,6 +80,7 @@ class Recorder:
         self._told: dict[str, int] = {}
         self._asked: set[tuple[str, int]] = set()
         self._turn = 0
+        self._history_due = 0.0
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="dashboard-recorder", daemon=True)
 
@@ -171,16 +174,22 @@ class Recorder:
             events = memory.events.all() if self._changed("e", memory.events.last) else None
             statuses = [s for h in memory.statuses.values() for _, s in h]
             statuses += memory.latest.values()
+        room = int(memory.limits.recording * LINES)
         if lines is not None:
-            save_lines(self.folder / "ledger.jsonl", lines)
+            save_lines(self.folder / "ledger.jsonl", _newest(lines, room))
         if events is not None:
-            save_lines(self.folder / "events.jsonl", events)
+            save_lines(self.folder / "events.jsonl", _newest(events, room))
         save_lines(self.folder / "status.jsonl", statuses)
         if self._changed("s", hash((tuple(names), len(schemas)))):
             declared = {"names": names, "schemas": schemas, "capabilities": capabilities}
             beside = self.folder / "schemas.json.part"
             beside.write_bytes(msgspec.json.encode(declared))
             beside.replace(self.folder / "schemas.json")
+        size = len(samples) * len(names) * len(FIELDS) * 8
+        now = time.monotonic()
+        if size > 1 << 20 and now < self._history_due and not self._stop.is_set():
+            return
+        self._history_due = now + HISTORY
         table = np.zeros((len(samples), len(names), len(FIELDS)))
         for i, (_, rows) in enumerate(samples):
             table[i, : len(rows)] = rows
@@ -220,3 +229,14 @@ class Recorder:
         # A frame that was released meanwhile, or has no positions, is left out.
         with contextlib.suppress(HeadraceError):
             self.pictures.add(self._picture(simulation, offset), now, named=named)
+
+
+def _newest(values: Sequence[msgspec.Struct], room: int) -> list[msgspec.Struct]:
+    """Return the newest values that fit into so many bytes, in their order."""
+    kept: list[msgspec.Struct] = []
+    for value in reversed(values):
+        room -= len(msgspec.json.encode(value)) + 1
+        if room < 0:
+            break
+        kept.append(value)
+    return kept[::-1]
