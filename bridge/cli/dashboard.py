@@ -10,6 +10,7 @@ import signal
 import threading
 import webbrowser
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -17,6 +18,9 @@ from bridge.errors import ConfigError
 from bridge.extras import needs
 
 __all__ = ["add_arguments", "execute"]
+
+PATIENCE = 3.0
+"""Seconds until a stager that does not answer is told of."""
 
 TOKEN = "HEADRACE_DASHBOARD_TOKEN"
 """Environment variable with a token of one's own; otherwise the run's."""
@@ -102,6 +106,9 @@ def execute(arguments: argparse.Namespace) -> int:
             console.print("Ctrl-C ends it; the run goes on.", style="dim")
         if arguments.open:
             webbrowser.open(url)
+        complaint = threading.Timer(PATIENCE, _complain, (dashboard.feed, console))
+        complaint.daemon = True
+        complaint.start()
         stop = threading.Event()
         before = {
             number: signal.signal(number, lambda *_: stop.set())
@@ -110,8 +117,17 @@ def execute(arguments: argparse.Namespace) -> int:
         try:
             serve(dashboard, listener, stop, farewell="This dashboard was ended.")
         finally:
+            complaint.cancel()
             for number, handler in before.items():
                 signal.signal(number, handler)
     finally:
         dashboard.feed.close()
     return 0
+
+
+def _complain(feed: Any, console: Console) -> None:
+    """Say so where the stager has not been heard of; the page waits for it all the same."""
+    facts = feed.run()
+    if facts["state"] in ("waiting", "lost"):
+        told = "Nothing was heard of the run yet; the page shows it once its stager answers."
+        console.print(f"{told} {facts['error']}".rstrip(), markup=False, soft_wrap=True)
