@@ -2,58 +2,38 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
-import numpy as np
-import numpy.typing as npt
-
-from bridge.dashboard import graph, molecule, structures
+from bridge.dashboard import graph
 from bridge.dashboard.about import About
 from bridge.dashboard.follower import Follower
-from bridge.dashboard.frames import FrameReader, Pick, Taken
+from bridge.dashboard.frames import FrameReader
 from bridge.dashboard.links import Links
 from bridge.dashboard.recording.pictures import Pictures
 from bridge.dashboard.recording.writer import Recorder
 from bridge.dashboard.sampling import FrameSampler, scalars_of
-from bridge.dashboard.sources import PATIENCE, RECORDING, find_pictures, make_connect, restore
-from bridge.dashboard.stores.columns import Columns, version_column
+from bridge.dashboard.showing import FrameViews
+from bridge.dashboard.sources import PATIENCE, RECORDING, make_connect, restore
+from bridge.dashboard.spaces import guess_embedding, list_columns
+from bridge.dashboard.stores.columns import Columns
 from bridge.dashboard.stores.histograms import histogram
 from bridge.dashboard.stores.memory import Limits, Memory
-from bridge.dashboard.stores.plain import fields, plain
+from bridge.dashboard.stores.plain import fields
 from bridge.dashboard.stores.points import points
-from bridge.dashboard.stores.results import true_offsets
 from bridge.dashboard.stores.series import series
 from bridge.dashboard.stores.table import Table as NumberTable
+from bridge.dashboard.tables import Bounds, Table, read_bounds
 from bridge.errors import (
     ConfigError,
-    OffsetOutOfRange,
-    StagingError,
-    TransportError,
-    UnknownTopic,
 )
 from bridge.runs.directory import RunDirectory
-from bridge.schema import StreamSchema
 
 __all__ = ["Feed", "Table", "open_feed"]
 
-Array = npt.NDArray[Any]
 
-Bounds = tuple[float, float] | None
-
-
-class Table(NamedTuple):
-    """Arrays and what they mean."""
-
-    meta: dict[str, Any]
-    """Plain data."""
-    arrays: dict[str, Array]
-    """Name to array, little-endian."""
-
-
-class Feed:
+class Feed(FrameViews):
     """What a dashboard shows of one run.
 
     Every method may be called by any thread and returns plain data: numbers that are not finite are
@@ -82,11 +62,7 @@ class Feed:
         reader: FrameReader | None = None,
         pictures: Pictures | None = None,
     ) -> None:
-        self.memory = memory
-        self.about = about
-        self._follower = follower
-        self._reader = reader
-        self._pictures = pictures
+        super().__init__(memory, about, follower=follower, reader=reader, pictures=pictures)
         self._recorder: Recorder | None = None
         self._sampler = None if reader is None else FrameSampler(reader, memory)
         if follower is not None and reader is not None:
@@ -154,7 +130,7 @@ class Feed:
             state, outcome = self._state()
             start, end = memory.span
             engine = memory.latest.get(self.pipeline_name)
-            columns = self._list_columns(schemas)
+            columns, embedding = list_columns(memory), guess_embedding(memory, about)
             follower = self._follower
             missed = dict(follower.missed) if follower is not None else {}
             skipped = dict(follower.skipped) if follower is not None else {}
@@ -168,15 +144,16 @@ class Feed:
                 "skipped": skipped,
                 "unreadable": memory.unreadable,
             }
-        started = about.report.get("started") or start
-        wall = about.report.get("wall_time_s")
+        report = about.report if about.over else {}
+        started = report.get("started") or start
+        wall = report.get("wall_time_s")
         return {
             "name": about.name or (follower.address if follower is not None else ""),
             "title": about.title or self.pipeline_name,
             "pipeline": self.pipeline_name,
             "state": state,
             "outcome": outcome,
-            "reason": about.report.get("reason") if state == "ended" else None,
+            "reason": report.get("reason") if state == "ended" else None,
             "error": follower.error if follower is not None else "",
             "started": started,
             "ended": started + wall if state == "ended" and wall and started else None,
@@ -185,7 +162,7 @@ class Feed:
             "time_unit": next((s.time_unit for s in schemas.values() if s.time_unit), ""),
             "temperature": about.temperature,
             "columns": columns,
-            "embedding": self._embedding(),
+            "embedding": embedding,
             "maps": about.maps,
             "simulations": names,
             "replay": {"start": started, "end": end or time.time()},
@@ -208,48 +185,6 @@ class Feed:
             assert engine is not None
             return "ended", engine.state
         return ("running" if rows else "waiting"), None
-
-    def _list_columns(self, schemas: dict[str, StreamSchema]) -> list[dict[str, Any]]:
-        units: dict[str, str] = {}
-        scalars: dict[str, int] = {}
-        for schema in schemas.values():
-            scalars |= dict.fromkeys(scalars_of(schema), 1)
-            for v in schema.variables:
-                units.setdefault(v.name, v.unit)
-        results = self.memory.results
-        out = [
-            {
-                "name": name, "size": size, "unit": units.get(name, ""), "source": "results",
-                "kept": name in results.columns,
-            }
-            for name, size in results.sizes.items()
-            if size
-        ]  # fmt: skip
-        out += [
-            {"name": name, "size": 1, "unit": units[name], "source": "frames", "kept": True}
-            for name in scalars
-            if name not in results.sizes
-        ]
-        return out
-
-    def _embedding(self) -> dict[str, Any] | None:
-        known = self.memory.results.columns
-        maps = sorted(self.about.maps, key=lambda m: not m.get("version"))
-        for one in maps:
-            return {"x": one["x"], "y": one["y"], "version": one.get("version") or None}
-        for name, size in known.items():
-            version = version_column(name, known)
-            if size >= 2 and version:
-                return {"x": f"{name}[0]", "y": f"{name}[1]", "version": version}
-        for name, size in known.items():
-            if size >= 2:
-                return {"x": f"{name}[0]", "y": f"{name}[1]", "version": None}
-        scalars = [n for n, size in known.items() if size == 1 and not n.endswith("_version")]
-        if not scalars:
-            return None
-        if len(scalars) == 1:
-            return {"x": "time", "y": scalars[0], "version": None}
-        return {"x": scalars[0], "y": scalars[1], "version": None}
 
     def overview(self, at: float | None = None) -> dict[str, Any]:
         """Return a row for each simulation, and totals."""
@@ -391,6 +326,7 @@ class Feed:
         limit: int = 2000,
         since: str | None = None,
         at: float | None = None,
+        between: Sequence[float] | None = None,
     ) -> Table:
         """Return columns over time.
 
@@ -398,6 +334,7 @@ class Feed:
         are the arrays ``x<k>`` (float64), ``y<k>`` (float32) and ``e<k>`` (int32, the epoch: a
         line breaks where that changes). With ``wall``, `x` counts seconds since
         ``meta["stamp0"]``. `since` and ``reset`` are as for `points`; `limit` is of one series.
+        Rows whose `x` is not `between` two values are left out before any are thinned out.
 
         Raises
         ------
@@ -408,7 +345,7 @@ class Feed:
             known = self._columns()
             answer = series(
                 self.memory.results, known, columns, simulations=simulations, x=x,
-                limit=max(1, limit), since=since, at=at, base=self._base(),
+                limit=max(1, limit), since=since, at=at, base=self._base(), between=between,
                 frames=self._frames(known, *columns),
             )  # fmt: skip
         return Table(*answer)
@@ -453,312 +390,11 @@ class Feed:
         with self.memory.lock:
             known = self._columns()
             answer = histogram(
-                self.memory.results, known, x, y, bins=bins, bounds=_bounds(range, y),
+                self.memory.results, known, x, y, bins=bins, bounds=read_bounds(range, y),
                 kind=kind, temperature=temperature or self.about.temperature, at=at,
                 simulations=simulations, frames=self._frames(known, x, *([y] if y else [])),
             )  # fmt: skip
         return Table(*answer)
-
-    # -------------------------------------------------------------------- frames
-
-    def _schema(self, simulation: str) -> StreamSchema:
-        with self.memory.lock:
-            schema = self.memory.simulations.schema(simulation)
-        if schema is None:
-            raise UnknownTopic(
-                f"Nothing is known of the frames of {simulation!r}: there is no such simulation, "
-                "or it has not begun."
-            )
-        return schema
-
-    def topology(
-        self, simulation: str, atoms: molecule.Atoms = None, limit: int = 5000
-    ) -> dict[str, Any]:
-        """Return the particles of a simulation, those that `frame` shows with the same arguments.
-
-        Raises
-        ------
-        UnknownTopic
-            If there is no such simulation.
-        ConfigError
-            If the selection makes no sense.
-        """
-        return molecule.describe(self._schema(simulation), atoms, max(1, limit))
-
-    def frame(
-        self,
-        simulation: str,
-        offset: int | str = "latest",
-        atoms: molecule.Atoms = None,
-        limit: int = 5000,
-        at: float | None = None,
-        field: str = "",
-        axis: int = 0,
-        index: int | None = None,
-    ) -> Table:
-        """Return where the particles are in one frame, or a slice of a field.
-
-        Parameters
-        ----------
-        simulation, offset
-            Which frame; ``latest`` for the newest.
-        atoms, limit
-            ``all``, ``ca``, ``solute`` or indices; and how many at most (of more, every k-th).
-        field, axis, index
-            Name of a field instead, and which plane of three axes.
-
-        Returns
-        -------
-        Table
-            ``positions`` (float32 of shape (n, 3), in nm) and, where there is one, ``box`` (float32
-            of shape (3, 3), in nm); or ``field`` (float32, two axes).
-
-        Raises
-        ------
-        OffsetOutOfRange
-            If the frame is not held any more.
-        UnknownTopic, ConfigError
-            If there is no such simulation, selection or field.
-        """
-        schema = self._schema(simulation)
-        number = self._offset(simulation, offset, at)
-        variable = molecule.positions_of(schema)
-        grids = {f["name"] for f in molecule.fields_of(schema)}
-        if not field and variable is None and grids:
-            field = next(f["name"] for f in molecule.fields_of(schema))
-        if field:
-            if field not in grids:
-                raise ConfigError(
-                    f"{simulation!r} has no field {field!r}; it has: {', '.join(sorted(grids))}."
-                )
-            return self._field(schema, simulation, number, field, axis, index)
-        if not schema.variables:
-            raise OffsetOutOfRange(f"No frame of {simulation!r} is held: the run is over.")
-        if variable is None:
-            raise ConfigError(f"The frames of {simulation!r} have neither positions nor fields.")
-        chosen, selection, every = molecule.select(
-            schema.topology, variable.shape[0], atoms, max(1, limit)
-        )
-
-        def pick(values: dict[str, Array]) -> dict[str, Array]:
-            out = {"positions": molecule.place_atoms(values[variable.name], chosen, variable.unit)}
-            box = molecule.box_of(schema, values, variable.unit)
-            return out if box is None else {**out, "box": box}
-
-        taken = self._read(simulation, number, pick)
-        meta = {
-            **self._about_frame(taken, schema),
-            "unit": "nm" if molecule.to_nm(variable.unit) else variable.unit,
-            "selection": selection,
-            "every": every,
-            "n_atoms": variable.shape[0],
-        }
-        return Table(meta, taken.values)
-
-    def _field(
-        self,
-        schema: StreamSchema,
-        simulation: str,
-        number: int,
-        field: str,
-        axis: int,
-        index: int | None,
-    ) -> Table:
-        variable = schema.variable(field)
-        which = [0, 1]
-
-        def pick(values: dict[str, Array]) -> dict[str, Array]:
-            plane, *which[:] = molecule.slice_field(values[field], axis, index)
-            return {"field": plane}
-
-        taken = self._read(simulation, number, pick)
-        at, every = which
-        plane = taken.values["field"]
-        finite = plane[np.isfinite(plane)]
-        meta = {
-            **self._about_frame(taken, schema),
-            "field": field,
-            "unit": variable.unit,
-            "whole": list(variable.shape),
-            "shape": list(plane.shape),
-            "axis": axis,
-            "index": at,
-            "every": every,
-            "min": float(finite.min()) if len(finite) else None,
-            "max": float(finite.max()) if len(finite) else None,
-        }
-        return Table(meta, {"field": plane})
-
-    def _offset(self, simulation: str, offset: int | str, at: float | None) -> int:
-        if not isinstance(offset, str):
-            return int(offset)
-        if offset != "latest":
-            if not offset.isdecimal():
-                raise ConfigError(f"A frame is named by its offset or 'latest', not {offset!r}.")
-            return int(offset)
-        memory = self.memory
-        with memory.lock:
-            if at is None:
-                status = memory.simulations.status(simulation)
-                known = status.end - 1 if status is not None else -1
-        if at is None:
-            newest = self._reader.newest(simulation) if self._reader is not None else -1
-            pictures = self._recorded() if newest < 0 else None
-            if pictures is not None:
-                newest = pictures.newest(simulation)
-            return newest if newest >= 0 else known
-        pictures = self._recorded()
-        recorded = -1 if pictures is None else pictures.newest(simulation, at)
-        if recorded >= 0:
-            return recorded
-        with memory.lock:
-            number = memory.results.number(simulation)
-            best = -1
-            for table in (memory.results.sample, memory.results.recent):
-                rows = (table.key("simulation") == number) & (table.key("stamp") <= at)
-                best = max(best, int(table.key("offset")[rows].max(initial=-1)))
-            return best
-
-    def _read(self, simulation: str, offset: int, pick: Pick) -> Taken:
-        """Return a frame from staging, else from the recording."""
-        number = max(0, offset)
-        recorded = self._recorded()
-        try:
-            if self._reader is None:
-                raise OffsetOutOfRange(
-                    f"Frame {number} of {simulation!r} is not held: the run is over, and its "
-                    "stager with it."
-                )
-            return self._reader.read(simulation, number, pick)
-        except (StagingError, TransportError):
-            if recorded is None:
-                raise
-            taken = recorded.read(simulation, number)
-            return dataclasses.replace(taken, values=pick(taken.values))
-
-    def _recorded(self) -> Pictures | None:
-        """Return the recorded frames: those that another dashboard wrote, if this one does not."""
-        directory = self.about.directory
-        away = self._follower is None or not self._follower.connected
-        if self._pictures is None and directory is not None and away:
-            self._pictures = find_pictures(directory.path / RECORDING)
-        return self._pictures
-
-    def _picture(self, simulation: str, offset: int | None) -> Taken:
-        """Return what is recorded of a frame: positions, cell and fields, no more than is shown."""
-        schema = self._schema(simulation)
-        if self._reader is None:
-            raise OffsetOutOfRange(f"There is no stager that holds frames of {simulation!r}.")
-        number = self._reader.newest(simulation) if offset is None else offset
-        return self._reader.read(simulation, number, lambda v: molecule.keep(schema, v))
-
-    def _about_frame(self, taken: Taken, schema: StreamSchema) -> dict[str, Any]:
-        about = {
-            "simulation": taken.simulation,
-            "offset": taken.offset,
-            "step": taken.step,
-            "time": taken.time,
-            "time_unit": schema.time_unit,
-            "epoch": taken.epoch,
-            "stamp": taken.stamp or None,
-        }
-        return {**dict(plain(about)), **self._row_of(taken.simulation, taken.offset)}
-
-    def _row_of(self, simulation: str, offset: int) -> dict[str, Any]:
-        """Return what the results say of a frame: the model's version, and all numbers."""
-        memory = self.memory
-        with memory.lock:
-            results = memory.results
-            number = results.number(simulation)
-            for table in (results.recent, results.sample):
-                found = np.flatnonzero(
-                    (table.key("offset") == offset) & (table.key("simulation") == number)
-                )
-                if len(found):
-                    row = int(found[-1])
-                    values = {n: plain(table.column(n)[row]) for n in table.columns}
-                    versions = [v[0] for n, v in values.items() if n.endswith("_version") and v[0]]
-                    return {"version": int(versions[0]) if versions else None, "results": values}
-        return {"version": None, "results": None}
-
-    def export_frames(
-        self,
-        frames: Sequence[tuple[str, int]],
-        kind: Literal["pdb", "xtc", "csv"],
-        atoms: molecule.Atoms = "all",
-    ) -> bytes:
-        """Return frames as a file.
-
-        Parameters
-        ----------
-        frames
-            Simulation and offset of each; for PDB and XTC, all must have the same atoms.
-        kind
-            ``pdb`` (one model each), ``xtc`` (needs MDAnalysis), or ``csv``: one line for each
-            frame, with its results.
-        atoms
-            As for `frame`; no atom is left out of what is selected.
-
-        Raises
-        ------
-        OffsetOutOfRange, UnknownTopic, ConfigError, MissingExtra
-            If a frame is not held, they do not fit together, or something is not installed.
-        """
-        if kind not in ("pdb", "xtc", "csv"):
-            raise ConfigError(f"Frames are exported as pdb, xtc or csv, not as {kind!r}.")
-        if not frames:
-            raise ConfigError("No frames were named; name at least one, as simulation:offset.")
-        if kind == "csv":
-            return self._csv(frames)
-        placed: list[structures.Placed] = []
-        for simulation, offset in frames:
-            one = self.frame(simulation, offset, atoms, limit=1 << 40)
-            placed.append((one.arrays["positions"], one.arrays.get("box"), one.meta))
-        if len({len(p) for p, _, _ in placed}) > 1:
-            raise ConfigError("The frames have different numbers of atoms; export them apart.")
-        if kind == "xtc":
-            return structures.to_xtc(placed)
-        return structures.to_pdb(self.topology(frames[0][0], atoms, 1 << 40), placed)
-
-    def _csv(self, frames: Sequence[tuple[str, int]]) -> bytes:
-        memory = self.memory
-        with memory.lock:
-            header = ["simulation", "offset", "step", "time", "wall"]
-            names: list[str] = []
-            for name, size in memory.results.columns.items():
-                names += [name] if size == 1 else [f"{name}[{i}]" for i in range(size)]
-            rows = []
-            for simulation, offset in frames:
-                number = memory.results.number(simulation)
-                for table in (memory.results.recent, memory.results.sample):
-                    places = true_offsets(table.key("offset"))
-                    found = np.flatnonzero((places == offset) & (table.key("simulation") == number))
-                    if len(found):
-                        at = found[-1:]
-                        keys = [table.key(k)[at[0]].item() for k in ("step", "time", "stamp")]
-                        values = [float(Columns.pick(table, at, n)[0]) for n in names]
-                        rows.append([simulation, offset, *keys, *values])
-                        break
-                else:
-                    rows.append([simulation, offset, "", "", "", *([""] * len(names))])
-        return structures.to_csv([*header, *names], rows)
-
-
-def _bounds(given: Any, y: str | None) -> tuple[Bounds, Bounds]:
-    """Return the range of each axis, however it was written."""
-    if given is None:
-        return None, None
-    values = list(given)
-    if len(values) == 2 and all(isinstance(v, int | float) for v in values) and not y:
-        return (float(values[0]), float(values[1])), None
-    if len(values) == 4 and all(isinstance(v, int | float) for v in values):
-        return (values[0], values[1]), (values[2], values[3])
-    pairs = [None if v is None else tuple(v) for v in values]
-    if len(pairs) > 2 or any(p is not None and len(p) != 2 for p in pairs):
-        raise ConfigError(
-            "The range of a histogram is a pair of numbers for each axis, such as [[0, 1], [0, 2]]."
-        )
-    return (*pairs, None, None)[:2]  # type: ignore[return-value]
 
 
 def open_feed(

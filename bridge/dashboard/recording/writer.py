@@ -19,7 +19,7 @@ from bridge.dashboard.recording.pictures import Pictures
 from bridge.dashboard.recording.rows import RowFiles, save_arrays
 from bridge.dashboard.stores.memory import Memory
 from bridge.dashboard.stores.simulations import FIELDS
-from bridge.errors import HeadraceError
+from bridge.errors import ConfigError, HeadraceError, OffsetOutOfRange, UnknownTopic
 from bridge.runs.directory import write_json
 from bridge.runs.records import save_lines
 
@@ -211,24 +211,19 @@ class Recorder:
             ]
         named = [w for w in wanted if w not in self._asked][-PICTURES:]
         self._asked |= set(named)
-        for simulation, offset in named:
-            self._take(simulation, offset, now, named=True)
-        count = 0
-        for i in range(len(names)):
-            simulation = names[(self._turn + i) % len(names)]
-            if count < PICTURES and self.pictures.due(simulation, now):
-                self._take(simulation, None, now)
-                count += 1
-                last = i
-        if count:
-            self._turn = (self._turn + last + 1) % len(names)
-
-    def _take(
-        self, simulation: str, offset: int | None, now: float, *, named: bool = False
-    ) -> None:
-        # A frame that was released meanwhile, or has no positions, is left out.
-        with contextlib.suppress(HeadraceError):
-            self.pictures.add(self._picture(simulation, offset), now, named=named)
+        due = [n for n in names[self._turn :] + names[: self._turn] if self.pictures.due(n, now)]
+        newest: list[tuple[str, int | None]] = [(name, None) for name in due[:PICTURES]]
+        for number, (simulation, offset) in enumerate([*named, *newest]):
+            try:
+                taken = self._picture(simulation, offset)
+            except (OffsetOutOfRange, ConfigError, UnknownTopic):
+                continue  # released meanwhile, or without positions
+            except HeadraceError as error:
+                log.info("No pictures: %s", error)
+                return
+            self.pictures.add(taken, now, named=number < len(named))
+        if newest:
+            self._turn = names.index(newest[-1][0]) + 1
 
 
 def _newest(values: Sequence[msgspec.Struct], room: int) -> list[msgspec.Struct]:

@@ -34,17 +34,23 @@ def series(
     at: float | None = None,
     base: float = 0.0,
     frames: Table | None = None,
+    between: Sequence[float] | None = None,
 ) -> tuple[dict[str, Any], dict[str, Array]]:
     """Return series, see `bridge.dashboard.feed.Feed.series`."""
     if x not in AXES:
         raise ConfigError(f"The axis of a series is one of {', '.join(AXES)}; it is {x!r}.")
+    low, high = (-np.inf, np.inf) if between is None else (float(v) for v in between)
+    if not low < high:
+        raise ConfigError(
+            f"A stretch goes from a smaller to a greater number, not {low} to {high}."
+        )
     names = [columns.meant(text) for text in wanted]
     for text in names:
         columns.check(text)
     of_frames = [text for text in names if columns.of_frames(text)]
     of_results = [text for text in names if text not in of_frames]
     question = ask(
-        tuple(names), tuple(simulations or ()), simulations is None, x, limit, store.life
+        tuple(names), tuple(simulations or ()), simulations is None, x, limit, low, high, store.life
     )
     cursor = Cursor.read(since, question)
     until = np.inf if at is None else at
@@ -62,7 +68,10 @@ def series(
     if of_frames and frames is not None:
         parts.append((_tail(frames, cursor and cursor.stride), of_frames))
     for table, texts in parts:
-        sent += _series_of(table, texts, store, simulations, x, limit, until, base, listed, arrays)
+        inside = _within(table, x, (low + base, high + base) if x == "wall" else (low, high))
+        sent += _series_of(
+            table, inside, texts, store, simulations, x, limit, until, base, listed, arrays
+        )
     stride = frames.key("seq")[-1] + 1 if frames is not None and frames.n else 0
     after = Cursor(
         question, 0, store.seq, int(stride), sent + (cursor.sent if cursor else 0), until
@@ -80,8 +89,17 @@ def series(
     return meta, arrays
 
 
+def _within(table: Table, x: str, span: tuple[float, float]) -> Array:
+    """Return the rows whose place on the axis lies in a stretch."""
+    if span == (-np.inf, np.inf):
+        return np.arange(table.n)
+    places = Columns.pick(table, np.arange(table.n), x)
+    return np.flatnonzero((places >= span[0]) & (places <= span[1]))
+
+
 def _series_of(
     table: Table,
+    rows: Array,
     texts: Sequence[str],
     store: ResultStore,
     simulations: Sequence[str] | None,
@@ -92,8 +110,7 @@ def _series_of(
     listed: list[dict[str, Any]],
     arrays: dict[str, Array],
 ) -> int:
-    """Add the series of a table, one for each simulation and column; return how many rows."""
-    rows = np.arange(table.n)
+    """Add the series of some rows, one for each simulation and column; return how many rows."""
     chosen = store.numbers(simulations)
     if chosen is not None:
         rows = rows[chosen[table.key("simulation")]]
