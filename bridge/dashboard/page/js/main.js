@@ -114,7 +114,7 @@ function showTotals(data) {
   const sum = (key) => list.reduce((all, one) => all + (one[key] || 0), 0);
   const running = list.filter((one) => one.state === "running").length;
   const texts = [
-    running === list.length ? format.integer(list.length) : `${running} of ${format.integer(list.length)}`,
+    running === list.length || list.every((one) => one.state === "finished") ? format.integer(list.length) : `${running} of ${format.integer(list.length)}`,
     format.rate(totals.rate ?? sum("rate")), format.integer(totals.lag ?? sum("lag")),
     format.integer(totals.dropped ?? sum("dropped")), format.integer(totals.quarantined ?? sum("quarantined")),
   ];
@@ -225,10 +225,13 @@ store.on("run", showRun);
 store.on("run", connected);
 store.on("overview", showTotals);
 store.on("at", connected);
-ledger.on(() => {
+function waiting() {
   count("steering", ledger.awaiting.length, "warning", "wait for approval");
   titled();
-});
+}
+
+ledger.on(waiting);
+store.on("run", (run, before) => run?.state !== before?.state && waiting());
 store.on("alarms", (alarms) => {
   count("overview", alarms.length, alarms.some((alarm) => alarm.level === "error") ? "error" : "warning", "alarms");
   titled();

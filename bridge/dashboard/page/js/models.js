@@ -1,5 +1,7 @@
 // Ledger and events as the page keeps them: fed by small messages with what is new, bounded.
 
+import { store } from "./state.js";
+
 const EVENTS = 5000;
 const LINES = 5000;
 
@@ -51,8 +53,9 @@ export class Ledger extends Model {
     return this.#byId.get(id);
   }
 
+  /** Lines that a person may still answer: none once the run is over. */
   get awaiting() {
-    return this.lines.filter((line) => stateOf(line) === "awaiting");
+    return store.get("run")?.state === "ended" ? [] : this.lines.filter((line) => stateOf(line) === "awaiting");
   }
 
   #take({ data, first }) {

@@ -1,7 +1,7 @@
 // Decisions that wait for a person: what, why, until when, and what happens if nobody answers.
 
 import { stateOf } from "../models.js";
-import { attribute, button, format, h, keyed, put, toast } from "../ui.js";
+import { attribute, button, confirm, format, h, keyed, put, toast } from "../ui.js";
 import { author } from "./commands.js";
 import { evidenceTable, frameButtons, framesOf } from "./evidence.js";
 
@@ -93,14 +93,37 @@ export function approvals({ api, connection, ledger }) {
 
   return {
     element,
+    /** Approve or deny everything that waits at the moment, after a question. */
+    async all(verdict) {
+      const lines = ledger.awaiting;
+      const answer = await confirm(`${verdict === "approve" ? "Approve" : "Deny"} ${lines.length} decisions?`, "Those that wait at this moment; others that come later are not touched.",
+        { action: `${verdict === "approve" ? "Approve" : "Deny"} ${lines.length}`, kind: verdict === "approve" ? "primary" : "danger", testid: `${verdict}-all-confirm` });
+      if (!answer) return;
+      let [done, other] = [0, ""];
+      for (const line of lines) {
+        mine.add(line.id);
+        try {
+          const said = await api.post(`approvals/${encodeURIComponent(line.id)}`, { verdict, reason: answer.reason, ...(author() && { author: author() }) });
+          if (!said.already) done += 1;
+        } catch (error) {
+          mine.delete(line.id);
+          other = error.message;
+        }
+      }
+      toast(`${done} of ${lines.length} ${DONE[verdict]}${done < lines.length ? `; the others were settled before${other ? `, or: ${other}` : "."}` : "."}`, { level: done < lines.length ? "warning" : "ok" });
+    },
     draw() {
       const lines = ledger.awaiting;
       const now = new Set(lines.map((line) => line.id));
-      for (const id of waiting) {
-        const line = ledger.get(id);
-        if (!now.has(id) && line && !mine.has(id) && stateOf(line) !== "awaiting") toast(settled(line), { level: "info", seconds: 8 });
+      const others = [...waiting].filter((id) => !now.has(id) && !mine.has(id)).map((id) => ledger.get(id)).filter((line) => line && stateOf(line) !== "awaiting");
+      if (others.length > 2) {
+        const approved = others.filter((line) => line.approval?.state === "approved").length;
+        toast(`${others.length} decisions were settled: ${approved} approved, ${others.length - approved} denied. The ledger says by whom.`, { seconds: 8 });
+      } else {
+        for (const line of others) toast(settled(line), { seconds: 8 });
       }
       waiting = now;
+      attribute(element, "data-many", lines.length > 4 ? "true" : null);
       // The one whose time ends first comes first.
       const order = [...lines].sort((a, b) => (a.approval?.until || Infinity) - (b.approval?.until || Infinity) || b.decided - a.decided);
       keyed(element, nodes, order.slice(0, 50), (line) => line.id, make, update);

@@ -92,7 +92,8 @@ export function mount(root, context) {
     put(parts.name, row.name);
     attribute(parts.name, "title", row.name);
     put(parts.engine, row.engine);
-    put(parts.time, format.time(row.time, row.time_unit ?? store.get("run")?.time_unit ?? ""));
+    const unit = row.time_unit ?? "";
+    put(parts.time, unit ? format.time(row.time, unit) : `t ${format.time(row.time)}`);
     put(parts.step, format.integer(row.step < 0 ? null : row.step));
     put(parts.speed, row.ns_per_day === null || row.ns_per_day === undefined ? "" : `${format.number(row.ns_per_day, 3)} ns/day`);
     put(parts.rate, format.rate(row.rate));

@@ -45,6 +45,9 @@ export function mount(root, context) {
   const asked = approvals(context);
   const waiting = panel("Waiting for approval", { testid: "awaiting", class: "awaiting" });
   waiting.body.append(asked.element);
+  const denyAll = button("Deny all", () => asked.all("deny"), { kind: "quiet small", testid: "deny-all" });
+  const approveAll = button("Approve all", () => asked.all("approve"), { kind: "quiet small", testid: "approve-all" });
+  waiting.header.querySelector(".actions").append(approveAll, denyAll);
 
   // -- ledger
   const search = h("input", { type: "search", placeholder: "Filter the ledger  /", "aria-label": "Filter the ledger", "data-filter": true, testid: "ledger-filter", oninput: (event) => { query = event.target.value.trim().toLowerCase(); draw(); } });
@@ -145,6 +148,7 @@ export function mount(root, context) {
     put(shown, lines.length === ledger.lines.length ? `${format.integer(lines.length)} decisions` : `${format.integer(lines.length)} of ${format.integer(ledger.lines.length)}`);
     const count = asked.draw();
     waiting.hidden = count === 0;
+    denyAll.hidden = approveAll.hidden = count < 2;
     waiting.setTitle(`Waiting for approval (${count})`);
     const names = [...new Set(ledger.lines.map((line) => line.simulation).filter(Boolean))].sort(new Intl.Collator(undefined, { numeric: true }).compare);
     if (names.length + 1 !== who.options.length) {
@@ -164,7 +168,7 @@ export function mount(root, context) {
   }
 
   const capabilities = connection.subscribe("capabilities", {}, ({ data }) => forms.update(data.capabilities ?? data), { every: 2, live: true });
-  const ends = [ledger.on(draw), store.on("at", () => { draw(); allowed(); }), store.on("run", allowed), store.on("simulation", (one) => forms.choose(one))];
+  const ends = [ledger.on(draw), store.on("at", () => { draw(); allowed(); }), store.on("run", (run, before) => { allowed(); if (run?.state !== before?.state) draw(); }), store.on("simulation", (one) => forms.choose(one))];
   const ticking = setInterval(() => asked.tick(), 500);
   draw();
   allowed();
