@@ -295,7 +295,7 @@ class Api:
                 return data
 
             data = await self._hub.call_slow(write)
-            return _file(request, data, "pdb", f"{simulation}-{offset}.pdb")
+            return await self._hub.call(_file, request, data, "pdb", f"{simulation}-{offset}.pdb")
         o = options
         wanted = MoleculeOptions(
             simulation=simulation, offset=place, atoms=_read_atoms(o.atoms), limit=o.limit,
@@ -311,7 +311,9 @@ class Api:
         """Answer ``/api/export``."""
         frames = [_read_frame(text) for text in options.frames]
         data = await self._hub.call_slow(self._hub.feed.export_frames, frames, options.format)
-        return _file(request, data, options.format, f"frames.{options.format}")
+        return await self._hub.call(
+            _file, request, data, options.format, f"frames.{options.format}"
+        )
 
     async def report(self, request: Request, options: None) -> Response:
         """Answer ``/api/report.html``."""
@@ -319,7 +321,8 @@ class Api:
 
         data = await self._hub.call_slow(make_static_report, self._hub.feed)
         headers = {"Content-Disposition": 'attachment; filename="report.html"'}
-        return packed_response(request, data, "text/html; charset=utf-8", headers=headers)
+        kind = "text/html; charset=utf-8"
+        return await self._hub.call(packed_response, request, data, kind, headers=headers)
 
     async def openapi(self, request: Request, options: None) -> Response:
         """Answer ``/api/openapi.json``."""
@@ -354,7 +357,8 @@ class Api:
         def ask() -> bytes:
             return msgspec.json.encode(function(*arguments, **named))
 
-        return packed_response(request, await self._hub.call(ask), "application/json")
+        body = await self._hub.call(ask)
+        return await self._hub.call(packed_response, request, body, "application/json")
 
     async def _send(
         self, request: Request, ask: Callable[[], tuple[bytes, str]], format: str, name: str
@@ -363,7 +367,7 @@ class Api:
         headers = {}
         if format == "csv":
             headers["Content-Disposition"] = f'attachment; filename="{name}"'
-        return packed_response(request, body, kind, headers=headers)
+        return await self._hub.call(packed_response, request, body, kind, headers=headers)
 
 
 def _write_table(table: Any, format: str, columns: Callable[[Any], Any]) -> tuple[bytes, str]:

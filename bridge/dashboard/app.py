@@ -89,10 +89,11 @@ class Dashboard:
     # ------------------------------------------------------------- addresses
 
     async def _page(self, request: Request) -> Response:
-        return self._files.respond(request, "index.html")
+        return await self.hub.call(self._files.respond, request, "index.html")
 
     async def _static(self, request: Request) -> Response:
-        return self._files.respond(request, request.path_params["name"])
+        # In a thread, since each is compressed when it is asked for first.
+        return await self.hub.call(self._files.respond, request, request.path_params["name"])
 
     async def _socket(self, socket: WebSocket) -> None:
         if len(self._sessions) >= self.limits.clients:
