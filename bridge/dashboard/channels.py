@@ -30,6 +30,8 @@ __all__ = [
     "SeriesOptions",
     "ask_histogram",
     "ask_molecule",
+    "ask_points",
+    "ask_series",
     "convert_options",
 ]
 
@@ -123,6 +125,9 @@ class SeriesOptions(Options, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         Simulated time, Unix time, or step.
     limit
         Points of each series at most; longer ones are thinned out.
+    between
+        Least and greatest value of `x`: of these rows alone, so that fewer are left out. Unix
+        times are seconds since ``stamp0`` here, too.
     simulations
         Of these alone; None for all.
     run
@@ -132,6 +137,7 @@ class SeriesOptions(Options, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     columns: Annotated[list[Name], msgspec.Meta(min_length=1, max_length=64)]
     x: Literal["time", "wall", "step"] = "time"
     limit: Annotated[int, msgspec.Meta(ge=2, le=200_000)] = 2000
+    between: Annotated[list[float], msgspec.Meta(min_length=2, max_length=2)] | None = None
     simulations: Names | None = None
     run: Name | None = None
 
@@ -306,19 +312,29 @@ def _pick(feed: Any, o: PointsOptions | SeriesOptions | HistogramOptions) -> tup
     return (feed, o.at) if o.run is None else (feed.of_run(o.run), None)
 
 
-def _ask_points(feed: Any, o: PointsOptions, cursor: Any) -> Answer:
+def ask_points(feed: Any, o: PointsOptions, cursor: Any = None) -> Any:
+    """Return the table of points."""
     asked, at = _pick(feed, o)
-    table = asked.points(
+    return asked.points(
         o.x, o.y, o.colour, since=cursor, limit=o.limit, at=at,
         simulations=o.simulations, version=o.version,
     )  # fmt: skip
-    return _growing(table, cursor)
+
+
+def _ask_points(feed: Any, o: PointsOptions, cursor: Any) -> Answer:
+    return _growing(ask_points(feed, o, cursor), cursor)
+
+
+def ask_series(feed: Any, o: SeriesOptions, cursor: Any = None) -> Any:
+    """Return the table of series."""
+    asked, at = _pick(feed, o)
+    return asked.series(
+        o.columns, o.simulations, x=o.x, limit=o.limit, since=cursor, at=at, between=o.between
+    )
 
 
 def _ask_series(feed: Any, o: SeriesOptions, cursor: Any) -> Answer:
-    asked, at = _pick(feed, o)
-    table = asked.series(o.columns, o.simulations, x=o.x, limit=o.limit, since=cursor, at=at)
-    return _growing(table, cursor)
+    return _growing(ask_series(feed, o, cursor), cursor)
 
 
 def _ask_events(feed: Any, o: EventsOptions, cursor: Any) -> Answer:
