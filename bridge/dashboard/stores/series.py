@@ -113,7 +113,7 @@ def _series_of(
     """Add the series of some rows, one for each simulation and column; return how many rows."""
     chosen = store.numbers(simulations)
     if chosen is not None:
-        rows = rows[chosen[table.key("simulation")]]
+        rows = rows[chosen[table.key("simulation")[rows]]]
     if np.isfinite(until):
         rows = rows[table.key("stamp")[rows] <= until]
     if not len(rows):

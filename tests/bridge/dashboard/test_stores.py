@@ -142,6 +142,8 @@ def test_series_have_all_of_the_newest_rows_and_a_sample_of_the_others() -> None
     assert arrays["x0"].tolist() == (offsets * 5).tolist()
     assert offsets[-60:].tolist() == list(range(1941, 2001))
     assert set(offsets[:-130] % store.stride) == {0.0}
+    part = series(store, columns, ["energy"], x="step", between=(9800, 9850), simulations=["a"])
+    assert part[1]["y0"].tolist() == [-float(i) for i in range(1960, 1971)]
     thin = series(store, columns, ["energy"], limit=50)[1]["y0"]
     assert len(thin) <= 50
     assert thin[-1] == -2000
