@@ -1,16 +1,15 @@
 // One panel of time series: some columns of some simulations, over an x axis shared by all panels.
 
-import uPlot from "../../vendor/uplot/uPlot.esm.js";
-import { columnPicker, unitOf, withUnit } from "./columns.js";
 import { exportButtons, saveCsv, savePng } from "../views/export.js";
-import { lineStyle, onTheme, themeOf } from "./theme.js";
+import { columnPicker, unitOf, withUnit } from "./columns.js";
 import { align, gapsOf, SeriesSet, smooth } from "./series_data.js";
+import { Detail } from "./series_detail.js";
+import { SeriesLegend } from "./series_legend.js";
+import { SeriesPlot } from "./series_plot.js";
 import { simulationPicker } from "./simulation_picker.js";
+import { lineStyle, onTheme } from "./theme.js";
 
-const SYNC = uPlot.sync("headrace-observables");
 const SMOOTHING = [1, 5, 25, 125];
-const MANY_BREAKS = 40;
-const HEIGHT = 240;
 
 /** Rows to ask for, each series; fewer where there are many. */
 function limitFor(count) {
@@ -25,24 +24,29 @@ export class SeriesPanel {
     this.ui = shared.context.ui;
     this.set = new SeriesSet(limitFor(1));
     this._subscriptions = [];
-    this._plot = null;
+    this._detail = new Detail(this);
     this._drawn = [];
     this._pending = 0;
-    this._theme = null;
     this._build();
     parent.append(this.element);
-    this._offTheme = onTheme(() => this._retheme());
-    this._observer = new ResizeObserver(() => this._resize());
+    this._plot = new SeriesPlot(this._host, {
+      select: (range) => this.shared.setRange(range),
+      all: () => this.shared.setRange(null),
+      cursor: () => this._legend.tell((k) => this._plot.valueAt(k)),
+    });
+    this._offTheme = onTheme(() => this._plot.retheme() && this._makeLegend());
+    this._observer = new ResizeObserver(() => this._plot.resize());
     this._observer.observe(this._host);
     this.subscribe();
   }
 
   close() {
     for (const subscription of this._subscriptions) subscription.close();
+    this._detail.end();
     cancelAnimationFrame(this._pending);
     this._offTheme();
     this._observer.disconnect();
-    this._plot?.destroy();
+    this._plot.destroy();
     this.element.remove();
   }
 
@@ -50,7 +54,10 @@ export class SeriesPanel {
   subscribe() {
     for (const subscription of this._subscriptions) subscription.close();
     this._subscriptions = [];
+    this._detail.end();
     this._faults = "";
+    this.asked = [];
+    this.stamps = new Map();
     const { columns } = this.config;
     const simulations = this.shared.simulations(this.config);
     const count = columns.length * simulations.length * (1 + this._runs().length);
@@ -60,6 +67,7 @@ export class SeriesPanel {
       for (const run of ["", ...this._runs()]) {
         const options = { columns, simulations, x: this.shared.wire(), limit: this.set.limit };
         if (run) Object.assign(options, { run, simulations: null });
+        this.asked.push({ run, options });
         this._subscriptions.push(
           this.shared.context.connection.subscribe(
             "series", options, (message) => this._take(message, run),
@@ -107,7 +115,7 @@ export class SeriesPanel {
       "aria-label": "Time series. Arrow keys move the cursor, + and - zoom, 0 shows everything.",
     });
     this._host.addEventListener("keydown", (event) => this._key(event));
-    this._legend = h("div", { class: "obs-legend", role: "group", "aria-label": "Lines" });
+    this._legend = new SeriesLegend(h, (series, k) => this._toggle(series, k));
     this._note = h("p", { class: "obs-note", "data-testid": "series-note" });
     const log = h("input", { type: "checkbox", "data-testid": "series-log" });
     log.checked = Boolean(this.config.log);
@@ -152,7 +160,7 @@ export class SeriesPanel {
         ...this._comparisons(),
       ),
       this._host,
-      this._legend,
+      this._legend.element,
       this._note,
     );
   }
@@ -205,11 +213,17 @@ export class SeriesPanel {
   }
 
   _take(message, run) {
-    const begun = this.shared.begun(run);
-    if (begun) message.meta.stamp0 = (message.meta.stamp0 ?? 0) - begun;
+    this.place(message, run);
     if (this.set.take(message, run)) this._draw(true);
     // A wider extent of one panel moves the axis of all.
     this.shared.later();
+  }
+
+  /** Make the times of a message those of the axis. */
+  place(message, run) {
+    if (message.meta.x !== "wall") return;
+    message.meta.stamp0 = (message.meta.stamp0 ?? 0) - this.shared.begun(run);
+    this.stamps.set(run, message.meta.stamp0);
   }
 
   _fail(run, sentence) {
@@ -220,115 +234,46 @@ export class SeriesPanel {
   // ------------------------------------------------------------------ plot
 
   _draw(anew) {
-    const all = this.set.all;
+    this._detail.follow(this.shared.range());
+    const finer = this._detail.series;
+    const all = this.set.all.map((series) => finer.get(series.key) ?? series);
     this._drawn = all;
-    const raw = align(all, this._alignment());
-    const soft = this._smoothing() > 1 ? align(all, { ...this._alignment(), values: (s) => this._soft(s) }) : null;
+    const alignment = this._alignment();
+    const raw = align(all, alignment);
+    const width = this._smoothing();
+    const soft = width > 1 ? align(all, { ...alignment, values: (one) => smooth(one.y, width) }) : null;
     this._columnsThinned = raw.thinned;
-    let hidden = 0;
     const data = [...raw.data, ...(soft ? soft.data.slice(1) : [])];
-    if (this.config.log) {
-      for (let k = 1; k < data.length; k += 1) {
-        data[k] = data[k].map((y) => {
-          if (typeof y !== "number" || y > 0) return y;
-          hidden += 1;
-          return null;
-        });
-      }
-    }
-    this._hidden = hidden;
-    const shape = `${all.map((s) => s.key).join()}|${this._smoothing()}|${this.config.log}|${this.shared.x()}`;
-    if (anew || !this._plot || shape !== this._shape) {
+    this._hidden = this.config.log ? dropUnloggable(data) : 0;
+    const shape = `${all.map((one) => one.key).join()}|${width}|${this.config.log}|${this.shared.x()}`;
+    if (anew || !this._plot.made || shape !== this._shape) {
       this._shape = shape;
-      this._make(data);
+      this._plot.make({
+        data,
+        drawn: all,
+        smooth: width > 1,
+        log: Boolean(this.config.log),
+        time: this.shared.x() === "wall",
+        titles: [this.shared.xTitle(), this._yTitle()],
+        hidden: (series) => this._isHidden(series),
+      });
       this._makeLegend();
     } else {
-      this._plot.setData(data, false);
+      this._plot.fill(data, all);
     }
-    this._setRange();
+    const range = this.shared.range() ?? this.shared.extent();
+    if (range) this._plot.setRange(range);
     this._tell();
   }
 
   _alignment() {
     // By wall time, rows come in batches: a pause between two of them is no gap.
     const gaps = ["time", "step"].includes(this.shared.x());
-    return { range: this.shared.range(), gaps, positions: Math.max(600, 2 * Math.round(this._width())) };
+    return { range: this.shared.range(), gaps, positions: Math.max(600, 2 * Math.round(this._plot.width)) };
   }
 
   _smoothing() {
     return this.config.smooth ?? 1;
-  }
-
-  _soft(series) {
-    return smooth(series.y, this._smoothing());
-  }
-
-  _width() {
-    return Math.max(260, this._host.clientWidth || 600);
-  }
-
-  _setRange() {
-    const range = this.shared.range() ?? this.shared.extent();
-    if (!range || !this._plot) return;
-    const [low, high] = range[0] < range[1] ? range : [range[0] - 0.5, range[1] + 0.5];
-    this._plot.batch(() => {
-      this._plot.setScale("x", { min: low, max: high });
-    });
-  }
-
-  _make(data) {
-    this._plot?.destroy();
-    this._theme = themeOf(this._host);
-    const theme = () => this._theme;
-    const soft = this._smoothing() > 1;
-    const axis = (label, more = {}) => ({
-      stroke: () => theme().muted,
-      grid: { stroke: () => theme().grid, width: 1 },
-      ticks: { stroke: () => theme().grid, width: 1 },
-      font: "12px system-ui, sans-serif",
-      labelFont: "13px system-ui, sans-serif",
-      labelSize: 22,
-      label,
-      ...more,
-    });
-    const lines = (faint) =>
-      this._drawn.map((series, k) => ({
-        label: this._name(series),
-        show: !this._isHidden(series),
-        stroke: () => lineStyle(k, theme().dark).colour,
-        dash: lineStyle(k, false).dash,
-        width: faint ? 1 : 1.5,
-        alpha: faint ? 0.3 : 1,
-        points: { show: faint ? false : undefined, size: 4 },
-      }));
-    const options = {
-      width: this._width(),
-      height: HEIGHT,
-      legend: { show: false },
-      padding: [10, 14, 0, 0],
-      cursor: {
-        sync: { key: SYNC.key, setSeries: false, scales: ["x", null] },
-        drag: { x: true, y: false, setScale: false },
-        bind: { dblclick: () => () => this.shared.setRange(null) },
-        points: { size: 6 },
-      },
-      scales: {
-        x: { time: this.shared.x() === "wall" },
-        y: { distr: this.config.log ? 3 : 1 },
-      },
-      axes: [
-        axis(this.shared.xTitle(), { size: 40 }),
-        axis(this._yTitle(), { size: 62, values: this.config.log ? undefined : (_, v) => v.map(short) }),
-      ],
-      series: [{}, ...lines(soft), ...(soft ? lines(false) : [])],
-      hooks: {
-        setCursor: [() => this._showValues()],
-        setSelect: [(u) => this._selected(u)],
-        drawAxes: [(u) => this._drawBreaks(u)],
-      },
-    };
-    this._plot = new uPlot(options, data, this._host);
-    this._plot.over.setAttribute("data-testid", "series-over");
   }
 
   _name(series) {
@@ -351,75 +296,19 @@ export class SeriesPanel {
   }
 
   _makeLegend() {
-    const { h } = this.ui;
-    this._values = [];
-    this._legend.replaceChildren(
-      ...this._drawn.map((series, k) => {
-        const mark = h("span", { class: "obs-mark", "aria-hidden": "true" });
-        const { colour, dash } = lineStyle(k, this._theme.dark);
-        mark.style.borderTop = `3px ${["solid", "dashed", "dotted", "double"][dashIndex(dash)]} ${colour}`;
-        const value = h("span", { class: "obs-value" });
-        this._values.push(value);
-        const button = h(
-          "button",
-          { type: "button", class: "obs-line", "aria-pressed": String(!this._isHidden(series)) },
-          mark,
-          h("span", {}, this._name(series)),
-          value,
-        );
-        button.addEventListener("click", () => this._toggle(series, k, button));
-        return button;
-      }),
-    );
+    const lines = this._drawn.map((series) => ({
+      series, name: this._name(series), shown: !this._isHidden(series),
+    }));
+    this._legend.make(lines, this._plot.theme.dark);
   }
 
-  _toggle(series, k, button) {
+  _toggle(series, k) {
     const rest = (this.config.hidden ?? []).filter((key) => key !== series.key);
-    const show = this._isHidden(series);
-    this.config.hidden = show ? rest : [...rest, series.key];
+    const shown = this._isHidden(series);
+    this.config.hidden = shown ? rest : [...rest, series.key];
     this.shared.save();
-    button.setAttribute("aria-pressed", String(show));
-    this._plot.setSeries(k + 1, { show });
-    if (this._smoothing() > 1) this._plot.setSeries(k + 1 + this._drawn.length, { show });
-  }
-
-  _showValues() {
-    const { idx } = this._plot.cursor;
-    const from = this._smoothing() > 1 ? this._drawn.length + 1 : 1;
-    this._values?.forEach((value, k) => {
-      const y = idx === null || idx === undefined ? null : nearest(this._plot.data[from + k], idx);
-      value.textContent = typeof y === "number" ? short(y) : "";
-    });
-  }
-
-  _selected(u) {
-    if (u.select.width < 4) return;
-    const low = u.posToVal(u.select.left, "x");
-    const high = u.posToVal(u.select.left + u.select.width, "x");
-    u.setSelect({ left: 0, width: 0, top: 0, height: 0 }, false);
-    this.shared.setRange([low, high]);
-  }
-
-  _drawBreaks(u) {
-    const { min, max } = u.scales.x;
-    const marks = this._drawn.flatMap((series, k) =>
-      this._isHidden(series) ? [] : series.breaks.filter((x) => x >= min && x <= max).map((x) => [x, k]),
-    );
-    const { ctx, bbox } = u;
-    const tall = marks.length > MANY_BREAKS ? 10 * devicePixelRatio : bbox.height;
-    ctx.save();
-    ctx.lineWidth = devicePixelRatio;
-    ctx.setLineDash(marks.length > MANY_BREAKS ? [] : [2 * devicePixelRatio, 3 * devicePixelRatio]);
-    ctx.globalAlpha = 0.75;
-    for (const [x, k] of marks) {
-      const at = Math.round(u.valToPos(x, "x", true)) + 0.5;
-      ctx.strokeStyle = lineStyle(k, this._theme.dark).colour;
-      ctx.beginPath();
-      ctx.moveTo(at, bbox.top + bbox.height);
-      ctx.lineTo(at, bbox.top + bbox.height - tall);
-      ctx.stroke();
-    }
-    ctx.restore();
+    this._plot.show(k, shown);
+    return shown;
   }
 
   _tell() {
@@ -449,11 +338,10 @@ export class SeriesPanel {
   }
 
   _key(event) {
-    const u = this._plot;
-    if (!u || event.ctrlKey || event.metaKey || event.altKey) return;
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
     const actions = {
-      ArrowLeft: () => this._move(-1),
-      ArrowRight: () => this._move(1),
+      ArrowLeft: () => this._plot.move(-1),
+      ArrowRight: () => this._plot.move(1),
       "+": () => this.shared.zoom(0.5),
       "=": () => this.shared.zoom(0.5),
       "-": () => this.shared.zoom(2),
@@ -463,27 +351,6 @@ export class SeriesPanel {
     event.preventDefault();
     event.stopPropagation();
     actions[event.key]();
-  }
-
-  _move(by) {
-    const u = this._plot;
-    const xs = u.data[0];
-    const at = Math.min(xs.length - 1, Math.max(0, (u.cursor.idx ?? 0) + by));
-    u.setCursor({ left: u.valToPos(xs[at], "x"), top: u.over.clientHeight / 2 });
-  }
-
-  _resize() {
-    if (this._plot && Math.abs(this._plot.width - this._width()) > 1) {
-      this._plot.setSize({ width: this._width(), height: HEIGHT });
-    }
-  }
-
-  _retheme() {
-    const next = themeOf(this._host);
-    if (JSON.stringify(next) === JSON.stringify(this._theme)) return;
-    this._theme = next;
-    this._plot?.redraw(false, true);
-    this._makeLegend();
   }
 
   // ------------------------------------------------------------------ files
@@ -501,26 +368,8 @@ export class SeriesPanel {
             ? []
             : [{ label: this._name(series), ...lineStyle(k, theme.dark) }],
         ),
-      draw: (theme) => this._picture(theme),
+      draw: (theme) => this._plot.picture(theme),
     });
-  }
-
-  async _picture(theme) {
-    const shown = this._theme;
-    const repaint = async () => {
-      this._plot.redraw(false);
-      // uPlot draws at the end of the present task's microtasks.
-      await new Promise((done) => setTimeout(done));
-    };
-    this._theme = theme;
-    await repaint();
-    const copy = document.createElement("canvas");
-    copy.width = this._plot.ctx.canvas.width;
-    copy.height = this._plot.ctx.canvas.height;
-    copy.getContext("2d").drawImage(this._plot.ctx.canvas, 0, 0);
-    this._theme = shown;
-    await repaint();
-    return copy;
   }
 
   _csv() {
@@ -545,21 +394,15 @@ export class SeriesPanel {
   }
 }
 
-function dashIndex(dash) {
-  return { 0: 0, 7: 1, 2: 2, 9: 3 }[dash[0] ?? 0] ?? 0;
-}
-
-function nearest(values, idx) {
-  for (let away = 0; away < 8; away += 1) {
-    if (typeof values?.[idx - away] === "number") return values[idx - away];
-    if (typeof values?.[idx + away] === "number") return values[idx + away];
+/** Make gaps of what has no place on a log scale; returns how many values that were. */
+function dropUnloggable(data) {
+  let dropped = 0;
+  for (let k = 1; k < data.length; k += 1) {
+    data[k] = data[k].map((y) => {
+      if (typeof y !== "number" || y > 0) return y;
+      dropped += 1;
+      return null;
+    });
   }
-  return null;
-}
-
-function short(value) {
-  if (value === 0) return "0";
-  const size = Math.abs(value);
-  if (size >= 1e5 || size < 1e-3) return value.toExponential(2).replace("e+", "e");
-  return String(Number(value.toPrecision(5)));
+  return dropped;
 }

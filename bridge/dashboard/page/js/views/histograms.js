@@ -1,13 +1,11 @@
 // Histogram panels: one column as steps, two as a map; how often, or as free energy.
 
-import { drawAxes, drawBar } from "../plots/colour_bar.js";
 import { columnPicker, unitOf, withUnit } from "../plots/columns.js";
+import { HEIGHT, paintMap, paintSteps, placeOf, readGrid } from "../plots/histogram_paint.js";
 import { simulationPicker } from "../plots/simulation_picker.js";
-import { label, lineStyle, onTheme, themeOf } from "../plots/theme.js";
-import { viridis } from "../ui.js";
+import { label, onTheme, themeOf } from "../plots/theme.js";
 import { exportButtons, saveCsv, savePng } from "./export.js";
 
-const HEIGHT = 400;
 const BINS = [24, 36, 60, 90, 120, 180];
 /** Frames from which on so many bins are worth it on a map, or three times as many frames on a curve. */
 const WORTH = [[0, 24], [2_000, 36], [10_000, 60], [50_000, 90], [250_000, 120]];
@@ -227,37 +225,15 @@ export class HistogramPanel {
   _paint(ctx, ratio, width, theme) {
     ctx.setTransform(ratio, 0, 0, ratio, 0, 0);
     ctx.clearRect(0, 0, width, HEIGHT);
-    this._grid = this._message ? this._read() : null;
+    this._grid = this._message ? readGrid(this._message, this._isDegrees() ? DEGREES : 1) : null;
     if (!this._grid) return;
-    const two = Boolean(this._grid.y);
-    const box = { left: 74, top: 12, width: width - 74 - (two ? 104 : 16), height: HEIGHT - 12 - 54 };
-    if (two && this._isDegrees()) {
-      // Angles are as long on both axes.
-      const side = Math.min(box.width, box.height);
-      box.left += (box.width - side) / 2;
-      box.width = box.height = side;
-    }
+    const { x, y } = this._grid;
+    const box = placeOf(this._grid, width, this._isDegrees());
+    const axes = { x: this._axis(this.config.x, x), y: y ? this._axis(this.config.y, y) : null };
+    const targets = { x: this._target(this.config.x), y: y ? this._target(this.config.y) : null };
     this._box = box;
-    if (two) this._paintMap(ctx, box, theme);
-    else this._paintSteps(ctx, box, theme);
+    (y ? paintMap : paintSteps)(ctx, box, this._grid, axes, targets, theme);
     this._cross(ctx, theme);
-  }
-
-  _read() {
-    const { arrays, meta } = this._message;
-    const scale = this._isDegrees() ? DEGREES : 1;
-    const edges = (name) => (arrays[name] ? Array.from(arrays[name], (v) => v * scale) : null);
-    const values = arrays.values;
-    let low = Infinity;
-    let high = -Infinity;
-    for (const v of values) {
-      if (Number.isNaN(v) || (meta.kind === "counts" && v === 0)) continue;
-      if (v < low) low = v;
-      if (v > high) high = v;
-    }
-    const grid = { x: edges("x_edges"), y: edges("y_edges"), values, low, high, meta };
-    grid.log = meta.kind === "counts" && grid.high > 20;
-    return grid.x?.length > 1 ? grid : null;
   }
 
   _axis(column, edges) {
@@ -271,97 +247,6 @@ export class HistogramPanel {
       title: named ?? withUnit(column, unit),
       ticks: degrees && edges[0] <= -179 && edges.at(-1) >= 179 ? TURN : undefined,
     };
-  }
-
-  _paintMap(ctx, box, theme) {
-    const { x, y, values, low, high, log, meta } = this._grid;
-    const energy = meta.kind === "free_energy";
-    const [nx, ny] = [x.length - 1, y.length - 1];
-    const small = document.createElement("canvas");
-    small.width = nx;
-    small.height = ny;
-    const pixels = small.getContext("2d");
-    const image = pixels.createImageData(nx, ny);
-    for (let i = 0; i < nx; i += 1) {
-      for (let j = 0; j < ny; j += 1) {
-        const v = values[i * ny + j];
-        if (Number.isNaN(v) || (!energy && v === 0)) continue;
-        const share = log ? Math.log(v / low) / Math.log(high / low) : (v - low) / (high - low || 1);
-        const at = 4 * ((ny - 1 - j) * nx + i);
-        image.data.set([...viridis(energy ? 1 - share : share), 255], at);
-      }
-    }
-    pixels.putImageData(image, 0, 0);
-    ctx.imageSmoothingEnabled = false;
-    ctx.drawImage(small, box.left, box.top, box.width, box.height);
-    this._paintTarget(ctx, box, theme);
-    drawAxes(ctx, box, this._axis(this.config.x, x), this._axis(this.config.y, y), theme);
-    if (low <= high) {
-      const title = energy ? "free energy / kJ/mol" : "frames in a bin";
-      drawBar(ctx, box, { low, high, log, title, backwards: energy }, theme);
-    }
-  }
-
-  _paintSteps(ctx, box, theme) {
-    const { x, values, low, high, meta } = this._grid;
-    const energy = meta.kind === "free_energy";
-    const top = low <= high ? high * 1.05 || 1 : 1;
-    const bottom = energy ? Math.min(0, low) : 0;
-    const across = (v) => box.left + ((v - x[0]) / (x.at(-1) - x[0])) * box.width;
-    const up = (v) => box.top + (1 - (v - bottom) / (top - bottom)) * box.height;
-    const { colour } = lineStyle(0, theme.dark);
-    this._paintTarget(ctx, box, theme);
-    ctx.lineWidth = 1.6;
-    ctx.strokeStyle = colour;
-    ctx.fillStyle = colour;
-    for (let i = 0; i < values.length; i += 1) {
-      if (Number.isNaN(values[i])) continue;
-      const [from, to, at] = [across(x[i]), across(x[i + 1]), up(values[i])];
-      if (!energy) {
-        ctx.globalAlpha = 0.25;
-        ctx.fillRect(from, at, to - from, box.top + box.height - at);
-        ctx.globalAlpha = 1;
-      }
-      ctx.beginPath();
-      const before = i ? values[i - 1] : NaN;
-      ctx.moveTo(from, Number.isNaN(before) ? at : up(before));
-      ctx.lineTo(from, at);
-      ctx.lineTo(to, at);
-      ctx.stroke();
-    }
-    const title = energy ? "free energy / kJ/mol" : "frames in a bin";
-    drawAxes(ctx, box, this._axis(this.config.x, x), { low: bottom, high: top, title }, theme);
-  }
-
-  _paintTarget(ctx, box, theme) {
-    const { x, y } = this._grid;
-    const inX = this._target(this.config.x);
-    const inY = y ? this._target(this.config.y) : null;
-    if (!inX && !inY) return;
-    const clamp = (v, edges) => Math.min(edges.at(-1), Math.max(edges[0], v));
-    const share = (v, edges) => (clamp(v, edges) - edges[0]) / (edges.at(-1) - edges[0]);
-    const [x0, x1] = inX ? inX.map((v) => box.left + share(v, x) * box.width) : [box.left, box.left + box.width];
-    const [y0, y1] = inY
-      ? inY.map((v) => box.top + (1 - share(v, y)) * box.height)
-      : [box.top + box.height, box.top];
-    ctx.save();
-    ctx.strokeStyle = theme.target;
-    ctx.fillStyle = theme.target;
-    ctx.lineWidth = 2;
-    ctx.globalAlpha = 0.14;
-    ctx.fillRect(x0, y1, x1 - x0, y0 - y1);
-    ctx.globalAlpha = 1;
-    ctx.setLineDash([6, 4]);
-    ctx.strokeRect(x0, y1, x1 - x0, y0 - y1);
-    ctx.font = "600 12px system-ui, sans-serif";
-    ctx.textAlign = "left";
-    ctx.textBaseline = "top";
-    ctx.setLineDash([]);
-    ctx.lineWidth = 3;
-    ctx.strokeStyle = theme.background;
-    ctx.strokeText("target", x0 + 5, y1 + 5);
-    ctx.fillText("target", x0 + 5, y1 + 5);
-    ctx.restore();
   }
 
   // ------------------------------------------------------------------ looking closer
