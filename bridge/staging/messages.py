@@ -36,6 +36,7 @@ __all__ = [
     "Hello",
     "Lease",
     "Leased",
+    "OpenRing",
     "OpenStream",
     "Opened",
     "Part",
@@ -43,6 +44,7 @@ __all__ = [
     "QueryTopics",
     "Record",
     "Refused",
+    "RingAt",
     "SegmentName",
     "StreamOptions",
     "TopicSlice",
@@ -170,6 +172,14 @@ class Lease(_Request):
     rank: int = 0
 
 
+class OpenRing(_Request):
+    """Ask for a ring to write commits into; see `bridge.staging.commit_ring`."""
+
+    simulation: str
+    incarnation: int
+    rank: int = 0
+
+
 class Commit(_Request):
     """Frames `sequence` and following are written; their bytes follow if `inline`.
 
@@ -293,6 +303,13 @@ class Leased(_Reply):
     """A segment to write into; `path` is empty where the producer must send bytes instead."""
 
     segment: int
+    path: str
+    size: int
+
+
+class RingAt(_Reply):
+    """Answer to `OpenRing`: a file to map, called like a segment."""
+
     path: str
     size: int
 
@@ -431,6 +448,7 @@ Request = (
     Hello
     | OpenStream
     | Lease
+    | OpenRing
     | Commit
     | Fetch
     | FetchBlocks
@@ -440,7 +458,7 @@ Request = (
     | Ping
     | Bye
 )
-Reply = Welcome | Opened | Leased | Ack | Appended | Fetched | Topics | Done | Refused
+Reply = Welcome | Opened | Leased | RingAt | Ack | Appended | Fetched | Topics | Done | Refused
 
 _encoder = msgspec.msgpack.Encoder()
 _requests: msgspec.msgpack.Decoder[Request] = msgspec.msgpack.Decoder(Request)
