@@ -109,6 +109,44 @@ def test_lines_show_restarts_gaps_and_other_runs(
     assert page.get_by_test_id("series-log").is_checked()
 
 
+ALIGN = """async () => {
+  const { align, Series, smooth } = await import("/static/js/plots/series_data.js");
+  const make = (x, y, e) => {
+    const series = new Series({ simulation: "s", column: "c" });
+    series.append(Float64Array.from(x), Float64Array.from(y), e);
+    return series;
+  };
+  const plain = (data) => data.map((line) => Array.from(line, (v) => v === undefined ? "none" : v));
+  const whole = make([0, 1, 2, 3, 4, 5], [0, 1, 2, 3, 4, 5]);
+  const gap = make([0, 1, 2, 30, 31], [0, 1, 2, 3, 4]);
+  const restarted = make([0, 2, 4], [5, 6, 7], [0, 0, 1]);
+  const long = make(Array.from({ length: 20000 }, (_, i) => i), new Float64Array(20000));
+  long.y[7777] = 9;
+  long.thin(100);
+  const many = align([long, gap], { positions: 50 });
+  return {
+    gap: plain(align([whole, gap], { gaps: true }).data),
+    restarted: [plain(align([restarted]).data), restarted.breaks],
+    thinned: [long.length <= 100, Math.max(...long.y), long.stride > 100],
+    columns: [many.thinned, many.data[0].length, Math.max(...many.data[1].filter((v) => v > 0))],
+    smooth: Array.from(smooth(Float64Array.from([1, 2, 3, NaN, 10, 20]), 3)).map(String),
+  };
+}"""
+
+
+def test_lines_are_laid_over_each_other_and_stay_broken(dashboard: Dashboard, pages: Pages) -> None:
+    page = pages.open(dashboard.url, "overview")
+    found = page.evaluate(ALIGN)
+    x, whole, gap = found["gap"]
+    assert x == [0, 1, 2, 3, 4, 5, 16, 30, 31]
+    assert whole == [0, 1, 2, 3, 4, 5, "none", "none", "none"]
+    assert gap == [0, 1, 2, None, None, None, None, 3, 4]
+    assert found["restarted"] == [[[0, 2, 3, 4], [5, 6, None, 7]], [4]]
+    assert found["thinned"] == [True, 9, True]
+    assert found["columns"] == [True, 50, 9]
+    assert found["smooth"] == ["1.5", "2", "2.5", "NaN", "15", "15"]
+
+
 def test_panels_share_their_cursor_and_range(dashboard: Dashboard, pages: Pages) -> None:
     page = pages.open(dashboard.url, "observables")
     page.get_by_test_id("add-series").click()

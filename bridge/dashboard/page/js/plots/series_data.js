@@ -30,6 +30,15 @@ export class Series {
     return this._y.subarray(0, this.length);
   }
 
+  /** See `gapsOf`; remembered until there are more rows. */
+  get gaps() {
+    if (this._gapsAt !== this.length) {
+      this._gapsAt = this.length;
+      this._gaps = gapsOf(this.x);
+    }
+    return this._gaps;
+  }
+
   /** Take in rows; a change of epoch (a restart that took effect) breaks the line. */
   append(x, y, epochs = null) {
     for (let i = 0; i < x.length; i += 1) {
@@ -134,7 +143,8 @@ export function smooth(y, width) {
 export function align(all, { range = null, positions = 4000, values = (s) => s.y, gaps = false } = {}) {
   const rows = all.map((series) => {
     const seen = visible(series, values(series), range);
-    return gaps ? broken(seen, gapsOf(seen.x)) : seen;
+    if (!gaps) return seen;
+    return broken(seen, seen.x.length === series.length ? series.gaps : gapsOf(seen.x));
   });
   const total = rows.reduce((n, r) => n + r.x.length, 0);
   if (total <= positions * Math.max(1, all.length)) {
@@ -238,7 +248,17 @@ function onto(xs, { x, y }) {
     const at = search(xs, x[i]);
     out[at] = Number.isNaN(y[i]) ? null : y[i];
   }
-  return out;
+  return widened(out);
+}
+
+/** Let each gap reach to the rows on both sides of it, over places that only others have rows at. */
+function widened(values) {
+  for (let i = 0; i < values.length; i += 1) {
+    if (values[i] !== null) continue;
+    for (let k = i - 1; k >= 0 && values[k] === undefined; k -= 1) values[k] = null;
+    for (let k = i + 1; k < values.length && values[k] === undefined; k += 1) values[k] = null;
+  }
+  return values;
 }
 
 function columns(rows, count) {
@@ -285,7 +305,7 @@ function extremes({ x, y }, low, width, count) {
     out[2 * at] = y[rising ? first[at] : last[at]];
     out[2 * at + 1] = y[rising ? last[at] : first[at]];
   }
-  return out;
+  return widened(out);
 }
 
 /** All series of a panel, from one or several subscriptions. */

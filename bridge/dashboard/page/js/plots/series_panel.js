@@ -2,7 +2,7 @@
 
 import { exportButtons, saveCsv, savePng } from "../views/export.js";
 import { columnPicker, unitOf, withUnit } from "./columns.js";
-import { align, gapsOf, SeriesSet, smooth } from "./series_data.js";
+import { align, SeriesSet, smooth } from "./series_data.js";
 import { Detail } from "./series_detail.js";
 import { SeriesLegend } from "./series_legend.js";
 import { SeriesPlot } from "./series_plot.js";
@@ -314,7 +314,7 @@ export class SeriesPanel {
   _tell() {
     const rows = this._drawn.reduce((n, s) => n + s.length, 0);
     const breaks = this._drawn.reduce((n, s) => n + s.breaks.length, 0);
-    const gaps = this._alignment().gaps ? this._drawn.reduce((n, s) => n + gapsOf(s.x).length, 0) : 0;
+    const gaps = this._alignment().gaps ? this._drawn.reduce((n, s) => n + s.gaps.length, 0) : 0;
     const stride = Math.max(1, ...this._drawn.map((s) => s.stride));
     const words = [];
     if (!this.config.columns.length) words.push("Add a column to see its numbers.");
