@@ -29,6 +29,7 @@ ALONE = (
     "engines",
     "adapters",
     "adios",
+    "dashboard",
     "imd",
     "mpi",
 )

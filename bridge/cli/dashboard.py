@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import logging
 import os
@@ -93,6 +94,9 @@ def execute(arguments: argparse.Namespace) -> int:
         names=tuple(arguments.names),
         compare=arguments.compare,
     )
+    # Whoever watches gives way to what is watched.
+    with contextlib.suppress(OSError):
+        os.nice(10)
     try:
         listener = bind(options.host, options.port)
         port = listener.getsockname()[1]

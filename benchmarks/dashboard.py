@@ -1,0 +1,339 @@
+"""The live dashboard: what the page holds, what it costs the run, what the server takes.
+
+Real processes throughout: a stager, simulations that put frames, the local engine, ``headrace
+dashboard``, and pages in headless Chromium (drawn in software) or clients that acknowledge as
+pages do. Each cost is a ratio of two parts of one run.
+
+* 100,000 points: eight simulations fill a reduced space; then 1,000 points a second come in, and
+  the page is asked for ten pictures a second for a minute; once more with a page that is throttled
+  4 times.
+* First view: from the request to the first card on screen, with an empty cache.
+* Server: 200 simulations, five updates a second to one page, processor time of the whole process.
+* Cost: frames a second of a saturated pipeline with three clients that watch the points, the
+  series and the overview, each of a dashboard of its own, against none.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gzip
+import json
+import multiprocessing.synchronize
+import os
+import re
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import psutil
+
+import bridge.dashboard
+from benchmarks.processes import engine_process, spawn, stager_process
+from benchmarks.report import figure, result
+from bridge import FrameBatch, FrameOperator, Pipeline, StreamSchema
+from bridge.pipeline import Context
+from bridge.staging.producer import Producer
+
+SIMULATIONS = 8
+POINTS = 100_000
+FRAMES_A_SECOND = 1000
+ARGUMENTS = (
+    "--use-gl=angle",
+    "--use-angle=swiftshader",
+    "--enable-unsafe-swiftshader",
+    *(("--no-sandbox",) if os.geteuid() == 0 else ()),
+)
+
+
+class Project(FrameOperator):
+    """Two numbers of each frame: a point of the plane."""
+
+    def process(self, batch: FrameBatch, context: Context) -> FrameBatch:
+        return batch.with_columns({"point": batch["x"][:, :2] * 2.0})
+
+
+def pipeline() -> Pipeline:
+    """Return the pipeline of the engine's process."""
+    return Pipeline("watched", [("project", Project())], outputs=("point",))
+
+
+def _simulate(
+    address: str,
+    names: list[str],
+    first: int,
+    rate: float,
+    stop: multiprocessing.synchronize.Event,
+    limit: int,
+) -> None:
+    """Put `first` frames of each simulation at once, then `rate` frames a second of all."""
+    rng = np.random.default_rng(len(names))
+    schema = StreamSchema.from_arrays({"x": np.zeros(3, np.float32)}, time_unit="ps")
+    with contextlib.ExitStack() as stack:
+        producers = [stack.enter_context(Producer(name, schema, address=address)) for name in names]
+        places = np.zeros((len(names), 3))
+        step = 0
+
+        def put(count: int) -> None:
+            nonlocal places, step
+            for _ in range(count):
+                step += 1
+                places = 0.98 * places + rng.normal(size=places.shape)
+                for producer, place in zip(producers, places, strict=True):
+                    producer.put(step, step * 0.1, {"x": place.astype(np.float32)})
+
+        put(first)
+        began, before = time.monotonic(), step
+        while not stop.is_set() and (not limit or step < limit):
+            if rate:
+                due = int((time.monotonic() - began) * rate / len(names))
+                put(max(0, due - (step - before)))
+                time.sleep(0.01)
+            else:
+                put(100)
+
+
+@contextlib.contextmanager
+def _simulations(
+    address: str, count: int, *, first: int, rate: float = 0.0, limit: int = 0
+) -> Iterator[Any]:
+    stop = spawn.Event()
+    names = [f"walker-{i:03d}" for i in range(count)]
+    process = spawn.Process(target=_simulate, args=(address, names, first, rate, stop, limit))
+    process.start()
+    try:
+        yield process
+    finally:
+        stop.set()
+        process.join(30)
+        if process.is_alive():
+            process.kill()
+            process.join()
+
+
+@contextlib.contextmanager
+def _dashboard(address: str) -> Iterator[tuple[dict[str, Any], psutil.Process]]:
+    """Run ``headrace dashboard``; gives what it printed, and its process."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "bridge.cli", "dashboard", address, "--json"],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        yield json.loads(process.stdout.readline()), psutil.Process(process.pid)
+    finally:
+        process.terminate()
+        try:
+            process.wait(15)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _wait_for_points(facts: dict[str, Any], wanted: int) -> None:
+    """Wait until the dashboard has seen so many points."""
+    url = f"{facts['address']}api/points?x=point[0]&y=point[1]&limit=10"
+    headers = {"Authorization": f"Bearer {facts['token']}"}
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        meta = httpx.get(url, headers=headers, timeout=30).json()["meta"]
+        if meta["total"] >= wanted:
+            return
+        time.sleep(0.2)
+    raise SystemExit(f"The dashboard saw {meta['total']} of {wanted} points within 120 s.")
+
+
+def _watch_points(url: str, seconds: float, throttle: int) -> tuple[float, float, int]:
+    """Return pictures a second, median lag in ms and the greatest number of points shown."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        path = shutil.which("chromium") or shutil.which("google-chrome")
+        browser = playwright.chromium.launch(executable_path=path, args=list(ARGUMENTS))
+        page = browser.new_page(viewport={"width": 1280, "height": 720})
+        page.set_default_timeout(60_000)
+        page.goto(url)
+        page.get_by_test_id("nav-embedding").click()
+        page.get_by_test_id("embedding-more").click()
+        page.get_by_test_id("embedding-limit").select_option("250000")
+        page.wait_for_function("() => (window.__stats.received.points || 0) > 10")
+        if throttle > 1:
+            session = page.context.new_cdp_session(page)
+            session.send("Emulation.setCPUThrottlingRate", {"rate": throttle})
+            page.wait_for_timeout(3000)
+        lags = []
+        before = page.evaluate("() => window.__stats.received.points")
+        began = time.monotonic()
+        while time.monotonic() < began + seconds:
+            page.wait_for_timeout(1000)
+            lags.append(float(page.evaluate("() => window.__stats.lag_ms")))
+        took = time.monotonic() - began
+        count = page.evaluate("() => window.__stats.received.points") - before
+        shown = page.get_by_test_id("embedding-count").inner_text()
+        browser.close()
+    # "100 000 of 123 456 points", with narrow spaces.
+    first = re.sub(r"[^\d]", "", re.split(r"[^\d\s]", shown.strip())[0])
+    return count / took, float(np.median(lags)), int(first or 0)
+
+
+def _first_view(url: str) -> float:
+    """Return the seconds from the request to the first card on screen, with an empty cache."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        path = shutil.which("chromium") or shutil.which("google-chrome")
+        browser = playwright.chromium.launch(executable_path=path, args=list(ARGUMENTS))
+        page = browser.new_page(viewport={"width": 1280, "height": 720})
+        began = time.perf_counter()
+        page.goto(url, wait_until="commit")
+        page.locator("[data-testid^='card-']").first.wait_for()
+        took = time.perf_counter() - began
+        browser.close()
+    return took
+
+
+def _assets() -> float:
+    """Return the size of all assets of the page, compressed, in MB."""
+    folder = Path(str(bridge.dashboard.__file__)).parent / "page"
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return sum(len(gzip.compress(path.read_bytes(), 6)) for path in files) / 1e6
+
+
+async def _page(facts: dict[str, Any], channels: dict[str, dict[str, Any]], every: float) -> None:
+    """Subscribe and acknowledge as a page does, until cancelled."""
+    from websockets.asyncio.client import connect
+
+    address = facts["address"].replace("http://", "ws://").rstrip("/") + "/ws"
+    headers = {"Authorization": f"Bearer {facts['token']}"}
+    async with connect(
+        address, subprotocols=["headrace.1"], additional_headers=headers, max_size=None
+    ) as socket:
+        for number, (channel, options) in enumerate(channels.items(), 1):
+            await socket.send(
+                json.dumps(
+                    {
+                        "type": "subscribe", "id": number, "channel": channel,
+                        "options": options, "every": every,
+                    }
+                )
+            )  # fmt: skip
+        async for message in socket:
+            if isinstance(message, bytes):
+                length = int.from_bytes(message[:4], "little")
+                told = json.loads(message[4 : 4 + length])
+            else:
+                told = json.loads(message)
+            if "seq" in told:
+                await socket.send(json.dumps({"type": "ack", "id": told["id"], "seq": told["seq"]}))
+
+
+@contextlib.contextmanager
+def _client(facts: dict[str, Any], channels: dict[str, dict[str, Any]], every: float) -> Any:
+    loop = asyncio.new_event_loop()
+    task = loop.create_task(_page(facts, channels, every))
+
+    def run() -> None:
+        with contextlib.suppress(asyncio.CancelledError):
+            loop.run_until_complete(task)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield
+    finally:
+        loop.call_soon_threadsafe(task.cancel)
+        thread.join(10)
+        loop.close()
+
+
+def _server(seconds: float) -> float:
+    """Return the share of a core that the server takes for 200 simulations, 5 updates/s."""
+    with (
+        stager_process() as (address, _),
+        engine_process(address, "benchmarks.dashboard:pipeline"),
+        _simulations(address, 200, first=5, rate=FRAMES_A_SECOND),
+        _dashboard(address) as (facts, process),
+        _client(facts, {"run": {}, "overview": {}, "events": {}, "ledger": {}}, 0.2),
+    ):
+        time.sleep(5.0)
+        before, began = process.cpu_times(), time.monotonic()
+        time.sleep(seconds)
+        after = process.cpu_times()
+        took = time.monotonic() - began
+        # The engine ends with its streams.
+        return (after.user + after.system - before.user - before.system) / took
+
+
+WATCHED: dict[str, dict[str, Any]] = {
+    "run": {},
+    "overview": {},
+    "points": {"x": "point[0]", "y": "point[1]"},
+    "series": {"columns": ["point[0]"]},
+}
+
+
+def _throughput(frames: int, dashboards: int) -> float:
+    """Return frames a second of a pipeline that is fed as fast as it can."""
+    with contextlib.ExitStack() as stack:
+        address, _ = stack.enter_context(stager_process())
+        for _ in range(dashboards):
+            facts, _process = stack.enter_context(_dashboard(address))
+            stack.enter_context(_client(facts, WATCHED, 0.1))
+        pipe, process = stack.enter_context(
+            engine_process(address, "benchmarks.dashboard:pipeline")
+        )
+        began = time.perf_counter()
+        with _simulations(address, SIMULATIONS, first=0, limit=frames) as simulations:
+            simulations.join()
+        while not pipe.poll(0.01):
+            assert process.is_alive() or pipe.poll(0)
+        return float(pipe.recv()) / (time.perf_counter() - began)
+
+
+def run(quick: bool) -> dict[str, Any]:
+    """Measure; see the module's text."""
+    seconds = 10.0 if quick else 60.0
+    figures = []
+    with (
+        stager_process() as (address, _),
+        engine_process(address, "benchmarks.dashboard:pipeline"),
+        _simulations(address, SIMULATIONS, first=POINTS // SIMULATIONS, rate=FRAMES_A_SECOND),
+        _dashboard(address) as (facts, _process),
+    ):
+        _wait_for_points(facts, POINTS)
+        rate, lag, shown = _watch_points(facts["url"], seconds, 1)
+        figures += [
+            figure("100,000 points, asked for 10 a second", [rate], "1/s", target=9.5,
+                   points=shown),
+            figure("100,000 points: lag", [lag], "ms", target=150, better="lower"),
+        ]  # fmt: skip
+        rate, lag, _shown = _watch_points(facts["url"], seconds / 2, 4)
+        # Two messages: the one on its way, and the one that is being drawn.
+        figures += [
+            figure("page throttled 4 times: pictures", [rate], "1/s"),
+            figure("page throttled 4 times: lag in messages", [lag * rate / 1e3], "messages",
+                   target=2.0, better="lower"),
+        ]  # fmt: skip
+        views = [_first_view(facts["url"]) for _ in range(3 if quick else 5)]
+        figures.append(figure("first view", views, "s", target=1.0, better="lower"))
+    figures.append(figure("all assets, compressed", [_assets()], "MB", target=2.0, better="lower"))
+    share = _server(seconds / 2)
+    figures.append(
+        figure("server, 200 simulations at 5 updates/s", [share], "cores", target=0.25,
+               better="lower")
+    )  # fmt: skip
+    ratios = []
+    frames = 20_000 if quick else 60_000
+    for _ in range(1 if quick else 3):
+        without = _throughput(frames, 0)
+        ratios.append(_throughput(frames, 3) / without)
+    figures.append(figure("frames/s with 3 dashboards of none", ratios, "", target=0.97))
+    return result("dashboard", figures)
