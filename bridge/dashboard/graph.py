@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 from bridge.dashboard.about import About
 from bridge.dashboard.scopes import find_scope, find_target
 from bridge.dashboard.stores.memory import Memory
-from bridge.dashboard.stores.plain import fields
+from bridge.dashboard.stores.plain import fields, plain
 from bridge.engines.protocol import EngineStatistics
 
 __all__ = ["make_graph"]
@@ -36,13 +37,23 @@ def make_graph(memory: Memory, about: About, pipeline: str, at: float | None) ->
     nodes.append({"id": "guard", "kind": "guard", "name": "guard", "use": "guard"})
     beside = _beside(about, memory, pipeline, at, models)
     nodes += beside
-    return {
+    made = {
         "nodes": [_whole(n) for n in nodes],
         "edges": _edges(rows, operators, engine, beside, memory),
         "engine": None if engine is None else {**fields(engine), "lag": _lag(rows)},
-        "checkpoints": engine.checkpoints if engine is not None else 0,
+        "checkpoints": _checkpoints(about, engine, at),
         "models": models,
     }
+    return dict(plain(made, items=10_000))
+
+
+def _checkpoints(about: About, engine: EngineStatistics | None, at: float | None) -> dict[str, Any]:
+    """Return how many were written, and the size of a local engine's newest."""
+    out: dict[str, Any] = {"written": engine.checkpoints if engine is not None else 0}
+    if about.directory is not None and at is None:
+        with contextlib.suppress(OSError):
+            out["bytes"] = about.directory.checkpoint.stat().st_size
+    return out
 
 
 def _status(memory: Memory, pipeline: str, at: float | None) -> EngineStatistics | None:

@@ -223,6 +223,17 @@ def test_the_pipeline_is_a_graph(run: Run) -> None:
     assert {"simulations", "stager", "operator/tica", "guard"} <= nodes.keys()
     assert nodes["operator/tica"]["seconds"] == 4.0
     assert all({e["from"], e["to"]} <= nodes.keys() for e in graph["edges"])
+    assert graph["checkpoints"] == {"written": 0}
+    _, a, _ = run
+    source = "learn/train"
+    data = {"version": "abc", "number": 3, "score": float("inf")}
+    tell(a.client, "promoted", "The candidate abc is served.", source=source, data=data)
+    tell(a.client, "drift", "The frames have drifted.", source=source)
+    wait_for(lambda: feed.events(limit=1)["events"][0]["kind"] == "drift")
+    model = feed.pipeline()["models"][0]
+    assert (model["pipeline"], model["version"]) == ("learn", 3)
+    assert model["drift"] == "The frames have drifted."
+    assert [e["kind"] for e in model["events"]] == ["promoted", "drift"]
     into = next(e for e in graph["edges"] if e["from"] == "stager")
     assert into["latency"] == 0.02
     assert into["lag"] == 10
