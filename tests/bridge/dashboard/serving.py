@@ -23,6 +23,7 @@ from bridge.staging import StagerClient
 from bridge.steering import Desk
 
 TOKEN = "a-token-of-the-tests"
+FAREWELL = "The tests are over."
 
 
 class Served:
@@ -39,7 +40,10 @@ class Served:
         listener = bind(self.options.host, self.options.port)
         self.port: int = listener.getsockname()[1]
         self._thread = threading.Thread(
-            target=serve, args=(self.dashboard, listener, self._stop), name="serve"
+            target=serve,
+            args=(self.dashboard, listener, self._stop),
+            kwargs={"farewell": FAREWELL},
+            name="serve",
         )
         self._thread.start()
         scheme = "https" if self.options.certificate else "http"

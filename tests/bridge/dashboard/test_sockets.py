@@ -12,7 +12,7 @@ from bridge.dashboard.sockets import Limits
 from bridge.staging import Stager
 from tests.bridge.dashboard.conftest import HOSTILE
 from tests.bridge.dashboard.feeding import Script, report, tell, wait_for
-from tests.bridge.dashboard.serving import Page, Served, results
+from tests.bridge.dashboard.serving import FAREWELL, Page, Served, results
 
 
 def shout(page: Page, text: str, times: int) -> None:
@@ -36,7 +36,10 @@ def test_tables_come_as_binary_and_then_only_what_is_new(
         for _ in range(3):
             script.put(5)
             script.publish(results(5, script.frames - 5), script.frames - 5)
-        wait_for(lambda: served.feed.points("tica[0]", "tica[1]").arrays["x"].size >= count + 15)
+        points = served.feed.points
+        wait_for(
+            lambda: points("tica[0]", "tica[1]", simulations=["a"]).arrays["x"].size >= count + 15
+        )
         assert page.hears_nothing()
         page.acknowledge(first)
         second = page.receive()
@@ -85,6 +88,7 @@ def test_events_and_alarms_come_by_themselves(served: Served, live: tuple[Stager
         assert second["data"]["reset"] is False
         page.say(type="unsubscribe", id=1)
         report(script.client, {"a": 30, "b": 5}, lag=25)
+        tell(script.client, "failed", "Something failed.", level="error")
         page.subscribe(2, "overview")
 
         def rules() -> set[str]:
@@ -113,10 +117,13 @@ def test_what_two_pages_ask_is_made_once(served: Served) -> None:
     with served.page() as one, served.page() as other:
         for page in (one, other):
             page.subscribe(1, "overview", every=0.2)
-        for _ in range(5):
+
+        def shared() -> bool:
             for page in (one, other):
                 page.acknowledge(page.receive())
-    assert statistics.shared > before
+            return statistics.shared > before
+
+        wait_for(shared)
 
 
 def test_faults_are_told_and_too_many_end_the_connection(served: Served) -> None:
@@ -163,3 +170,16 @@ def test_another_subprotocol_is_refused(served: Served) -> None:
         assert "headrace.1" in page.receive()["error"]
         with pytest.raises(ConnectionClosed):
             page.receive()
+
+
+def test_pages_are_told_when_the_server_ends(live: tuple[Stager, Script]) -> None:
+    with Served(live[0].address) as served, served.page() as page, served.page() as idle:
+        page.subscribe(1, "run")
+        page.receive()
+        # Not acknowledged, and the other asked for nothing: neither holds the end up.
+        served.stop()
+        for one in (page, idle):
+            with pytest.raises(ConnectionClosed) as caught:
+                one.receive()
+            assert caught.value.rcvd is not None
+            assert (caught.value.rcvd.code, caught.value.rcvd.reason) == (1001, FAREWELL)
