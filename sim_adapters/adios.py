@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import time as clock
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Literal
 
 from bridge.commands import Capability
@@ -106,7 +107,10 @@ class AdiosLink(Link):
         number = output.before.offset + 1 + output.statistics().frames
         output.put(step, time, values, epoch=self.epoch, offset=number, timeout=self._patience)
         if self._producer is not None:
-            self._producer.put(step, time, values, epoch=self.epoch, timeout=self._patience)
+            self._producer.put(
+                step, time, values, epoch=self.epoch, timeout=self._patience,
+                give_up=partial(self.hears_stop, step),
+            )  # fmt: skip
         self.step, self.time, self._last_put = step, time, step
 
     def wait(self, seconds: float) -> None:

@@ -176,10 +176,16 @@ class Sidecar:
                 epochs=stream.epoch,
                 factors=converter.factors,
                 timeout=ROOM_WAIT,
+                give_up=lambda: self._hears_stop(stream, int(steps[-1])),
             )
             stream.step, stream.time = int(steps[-1]), float(times[-1])
             self._frames += len(steps)
             commands.saw(steps, times)
+
+    def _hears_stop(self, stream: _Stream, step: int) -> bool:
+        """Return whether a stop waits to be told to the engine, while a full stream holds it."""
+        stream.channel.deliver(stream.producer.commands())
+        return stream.channel.stop_waits(step, time.time())
 
     def _steer(self, stream: _Stream, commands: EngineCommands) -> None:
         arrived = stream.producer.commands()

@@ -78,7 +78,8 @@ class Link(Asks, Steered):
         self._patience = patience
         self._describe = describe
         self._producer: Producer | None = None
-        self._last_put = -1
+        self._last_put = self._putting = -1
+        self._give_up = lambda: self.hears_stop(self._putting)
         self._closed = False
         if schema is not None:
             self._open(schema)
@@ -105,7 +106,8 @@ class Link(Asks, Steered):
         """Send a frame if one is due; returns whether it was.
 
         Returns after one copy, unless the stream is full and its policy is ``block``: then it
-        waits for room.
+        waits for room. A stop that comes meanwhile ends the wait: the frame is given up and
+        counted as dropped, and the stop is applied by the next call of `service`.
 
         Raises
         ------
@@ -120,13 +122,19 @@ class Link(Asks, Steered):
             return False
         values = self._pick(arrays)
         producer = self._producer or self._open(self._describe(values))
-        producer.put(step, time, values, epoch=self.epoch, timeout=self._patience)
+        self._putting = step
+        producer.put(
+            step, time, values, epoch=self.epoch, timeout=self._patience, give_up=self._give_up
+        )
         self.step, self.time, self._last_put = step, time, step
         return True
 
     def put_many(self, steps: Any, times: Any, **columns: Any) -> None:
         """Send stacked frames, each of which is due; the first axis counts them."""
-        self.producer.put_many(steps, times, columns, epochs=self.epoch, timeout=self._patience)
+        self._putting = int(steps[-1])
+        self.producer.put_many(
+            steps, times, columns, epochs=self.epoch, timeout=self._patience, give_up=self._give_up
+        )
         self.step = self._last_put = int(steps[-1])
         self.time = float(times[-1])
 
@@ -176,7 +184,8 @@ class Link(Asks, Steered):
             if finished:
                 self._end.close(self.step, self.time)
         finally:
-            self._producer.close(finished=finished)
+            # Of a stream that stayed full to the end, what found no room is counted as dropped.
+            self._producer.close(finished=finished, abandon=self.stopped)
 
     def __enter__(self) -> Self:
         return self

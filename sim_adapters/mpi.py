@@ -19,6 +19,7 @@ from __future__ import annotations
 import logging
 import time as clock
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -164,11 +165,21 @@ class MpiLink(Asks, MpiSteered):
             producer.put_block(
                 step, time, start or 0, arrays,
                 ids=ids, epoch=self.epoch, timeout=self._patience,
+                give_up=partial(self._gives_up, producer, step),
             )  # fmt: skip
         finally:
             self._rounds.busy = ""
         self.step, self.time, self._last_put = step, time, step
         return True
+
+    def _gives_up(self, producer: Producer, step: int) -> bool:
+        """Return whether a rank that waits for room is to go on without: a stop has come.
+
+        Each looks for itself, as the others may wait elsewhere; they apply it together, at the
+        next call of `service` that rank 0 comes to knowing of it.
+        """
+        self._rounds.check()
+        return self.hears_stop(step) if self.rank == 0 else producer.hears_stop(step)
 
     def _find_start(self, arrays: Mapping[str, Any]) -> int:
         assert self._schema is not None
@@ -305,7 +316,7 @@ class MpiLink(Asks, MpiSteered):
             if whole and self._end is not None:
                 self._end.close(self.step, self.time)
         finally:
-            self._producer.close(finished=whole)
+            self._producer.close(finished=whole, abandon=self._stopped)
 
     def __enter__(self) -> Self:
         return self

@@ -63,6 +63,13 @@ class Steered:
         """Whether a stop was applied: the simulation should end."""
         return self._end is not None and self._end.channel.stopped
 
+    def hears_stop(self, step: int) -> bool:
+        """Return whether a stop has come that holds at this step; `service` applies it.
+
+        Never waits; for simulations that wait for something of their own.
+        """
+        return self._end is not None and self._end.hears_stop(step)
+
     def on(self, kind: CommandKind, parameter: str, function: Callable[..., object]) -> None:
         """Name the function that applies a command when `service` is called.
 

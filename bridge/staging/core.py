@@ -488,10 +488,10 @@ class StagerCore:
         if topic.dropped > topic.told_dropped:
             more = topic.dropped - topic.told_dropped
             topic.told_dropped = topic.dropped
-            text = (
-                f"{more} frames of {name!r} were dropped by the policy "
-                f"{topic.options.when_full!r}, {topic.dropped} in all."
-            )
+            policy = topic.options.when_full
+            # Where nothing is dropped by policy, a stop ended the wait for room.
+            how = "given up for lack of room" if policy == "block" else f"dropped by {policy!r}"
+            text = f"{more} frames of {name!r} were {how}, {topic.dropped} in all."
             data = {"dropped": more, "total": topic.dropped}
             if topic.incomplete:
                 text += (

@@ -169,6 +169,13 @@ class Window:
         """Return what must be sent again after a connection was lost, in order."""
         return iter(tuple(self._sent))
 
+    def give_up(self) -> int:
+        """Forget what was not acknowledged; return how many rows that was."""
+        lost = sum(sent.stop - max(sent.sequence, self.acknowledged) for sent in self._sent)
+        self._sent.clear()
+        self.inline_bytes = 0
+        return lost
+
     def make_inline(self) -> None:
         """The stager knows the segments no more: what waits must be sent with its bytes."""
         for sent in self._sent:

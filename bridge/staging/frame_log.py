@@ -229,7 +229,7 @@ class FrameLog(TopicLog[Entry]):
         fact = Left(rank, finished)
         self.note(fact)
         self._apply_left(fact)
-        if self.options.when_full != "block":
+        if finished or self.options.when_full != "block":
             for step in self._steps.leave(rank):
                 self._give_up(step)
             self._count_lost()
@@ -295,7 +295,7 @@ class FrameLog(TopicLog[Entry]):
         if capacity < 2 * ranks * size:
             mine = 0  # too little for two each
         others = sum(filling[r] <= mine for r in range(ranks) if r != rank and r not in self._left)
-        floor = self.low if self.may_drop else self.floor()
+        floor = self.end if self.may_drop else self.floor()
         taken = sum(
             held.segment.size
             for held in self.held.values()

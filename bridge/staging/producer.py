@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
@@ -162,16 +162,23 @@ class Producer:
         *,
         epoch: int = 0,
         timeout: float | None = None,
+        give_up: Callable[[], bool] | None = None,
     ) -> bool:
         """Put one frame; the arrays are copied before the call returns.
 
         Blocks only if there is no room: by policy until the stager has some (at most `timeout`
         seconds), or not at all.
 
+        Parameters
+        ----------
+        give_up
+            Asked while there is no room, about once a second and whenever something came from the
+            stager; true drops the frame, which is counted.
+
         Returns
         -------
         bool
-            False if the frame was dropped by policy.
+            False if the frame was dropped by policy, or given up.
 
         Raises
         ------
@@ -188,7 +195,7 @@ class Producer:
             self._refuse_step(step)
         opened = self._open
         if opened is None or opened.filled >= opened.capacity:
-            opened = self._next_chunk(timeout)
+            opened = self._next_chunk(timeout, give_up)
             if opened is None:
                 return False
         row = opened.filled
@@ -285,6 +292,7 @@ class Producer:
         epochs: npt.NDArray[np.int32] | Sequence[int] | int = 0,
         factors: Mapping[str, float] | None = None,
         timeout: float | None = None,
+        give_up: Callable[[], bool] | None = None,
     ) -> int:
         """Put stacked frames, of shape (n, ...) each variable; return how many were not dropped.
 
@@ -293,6 +301,8 @@ class Producer:
         factors
             What to multiply floating-point variables by: units are converted in the one copy that
             is made anyway.
+        timeout, give_up
+            As for `put`.
 
         Raises
         ------
@@ -305,7 +315,7 @@ class Producer:
         while done < n:
             opened = self._open
             if opened is None or opened.filled >= opened.capacity:
-                opened = self._next_chunk(timeout)
+                opened = self._next_chunk(timeout, give_up)
             if opened is None:
                 self._dropped_more(n - done - 1)
                 break
@@ -342,6 +352,7 @@ class Producer:
         ids: npt.NDArray[np.int64] | None = None,
         epoch: int = 0,
         timeout: float | None = None,
+        give_up: Callable[[], bool] | None = None,
     ) -> bool:
         """Put this rank's block of a decomposed frame; every rank puts one for each step.
 
@@ -355,6 +366,8 @@ class Producer:
         ids
             Global row of each of the block's rows, where they are not contiguous. Together, the
             blocks of a step have each row once.
+        timeout, give_up
+            As for `put`.
 
         Returns
         -------
@@ -371,7 +384,8 @@ class Producer:
         lead = self._lead(values, ids, start)
         if not self._decomposed:
             # The one block is the frame.
-            return self.put(step, time, self._order(values, ids), epoch=epoch, timeout=timeout)
+            ordered = self._order(values, ids)
+            return self.put(step, time, ordered, epoch=epoch, timeout=timeout, give_up=give_up)
         fitted = {}
         for variable in self.schema.variables:
             name = variable.name
@@ -385,7 +399,7 @@ class Producer:
                 )
         if set(values) - set(fitted):
             self._refuse_names(values)
-        opened = self._next_chunk(timeout, lead=lead, ids=ids is not None, start=start)
+        opened = self._next_chunk(timeout, give_up, lead=lead, ids=ids is not None, start=start)
         if opened is None:
             return False
         for name, value in fitted.items():
@@ -482,7 +496,13 @@ class Producer:
     # -------------------------------------------------------------------- room
 
     def _next_chunk(
-        self, timeout: float | None, *, lead: int = -1, ids: bool = False, start: int = 0
+        self,
+        timeout: float | None,
+        give_up: Callable[[], bool] | None = None,
+        *,
+        lead: int = -1,
+        ids: bool = False,
+        start: int = 0,
     ) -> OpenChunk | None:
         """Begin a chunk, waiting for room if the policy says so; None if the frame is dropped."""
         if self._closed:
@@ -501,7 +521,8 @@ class Producer:
                 break
             if self._io.failure is not None:
                 raise self._io.failure
-            if self.options.when_full == "drop_newest" and self._io.full:
+            newest = self.options.when_full == "drop_newest" and self._io.full
+            if newest or (give_up is not None and give_up()):
                 self._dropped_more(1)
                 return None
             now = time.monotonic()
@@ -534,6 +555,13 @@ class Producer:
     def wait_for_command(self, timeout: float) -> bool:
         """Wait until a command is there; false at the time limit."""
         return self._io.wait_for_command(timeout)
+
+    def hears_stop(self, step: int) -> bool:
+        """Return whether the log holds a stop for this step that nobody has answered.
+
+        For ranks above 0, which take no commands: the first call begins to read them. Never blocks.
+        """
+        return self._io.hears_stop(step)
 
     def acknowledge(self, acknowledgement: Acknowledgement) -> None:
         """Tell what became of a command; sent by the I/O thread."""
@@ -578,7 +606,9 @@ class Producer:
         """
         self._io.flush(self.timeout if timeout is None else timeout)
 
-    def close(self, *, timeout: float | None = None, finished: bool = True) -> None:
+    def close(
+        self, *, timeout: float | None = None, finished: bool = True, abandon: bool = False
+    ) -> None:
         """Store what was put, say goodbye and end the thread; more than once does no harm.
 
         Parameters
@@ -586,6 +616,9 @@ class Producer:
         finished
             No more frames will come from this simulation: readers may end. False leaves the
             stream open for another incarnation.
+        abandon
+            What the stager could not store within the time limit is counted as dropped, instead of
+            an error: for a simulation that was told to stop while its stream was full.
 
         Raises
         ------
@@ -599,7 +632,9 @@ class Producer:
             self._open.closed = True
             self._bytes += self._open.filled * self._frame_bytes
         try:
-            self._io.close(self.timeout if timeout is None else timeout, finished=finished)
+            limit = self.timeout if timeout is None else timeout
+            self._io.close(limit, finished=finished, abandon=abandon)
+            self._dropped = self._io.dropped
         finally:
             self._open = None
             if self._reader is not None:

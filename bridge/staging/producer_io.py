@@ -123,6 +123,12 @@ class ProducerIO:
         self._lease_number = 0
         self._lease_asked = 0.0
         self._crowded = 0.0
+        self._abandon = False
+        # Of a rank that takes no commands, while it waits for room: stops that nobody answered.
+        self._peek, self._peek_number = False, 0
+        self._peeked = {f"{kind}/{simulation}": 0 for kind in ("commands", "acks")}
+        self._peek_answered: set[str] = set()
+        self._stops: dict[str, Command] = {}
         self._heard = self._spoke = time.monotonic()
         self._stopping = False
         self._finished = False
@@ -248,19 +254,39 @@ class ProducerIO:
                 f"{len(self._window)} pieces of {self.simulation!r}; it has not answered."
             )
 
-    def close(self, timeout: float, *, finished: bool) -> None:
+    def close(self, timeout: float, *, finished: bool, abandon: bool = False) -> None:
         """Flush, say goodbye, end the thread."""
+        self._abandon = abandon
         try:
             if self.failure is None:
                 self.flush(timeout)
             elif not self._stored():
                 raise self.failure
+        except ConnectionLost:
+            # A full stream keeps what was sent waiting; a stager that is gone is another matter.
+            if not (abandon and self._is_heard()):
+                raise
         finally:
-            self._finished = finished and self.failure is None and self._stored()
+            whole = self._stored() or abandon
+            self._finished = finished and self.failure is None and whole
             self._stopping = True
             self.wake()
             self._thread.join(timeout)
             self._session.close()
+
+    def _is_heard(self) -> bool:
+        return self._problem is None and time.monotonic() - self._heard < 2.0 * LOST_AFTER
+
+    def hears_stop(self, step: int) -> bool:
+        """Return whether a stop waits in the log; for ranks that take no commands."""
+        if not self._peek:
+            self._peek = True
+            self.wake()
+        now = self.now()
+        return any(
+            (not c.expires or now <= c.expires) and (c.at_step is None or c.at_step <= step)
+            for c in list(self._stops.values())
+        )
 
     def _stored(self) -> bool:
         sent = all(o.sent == o.filled for o in list(self._chunks))
@@ -344,6 +370,8 @@ class ProducerIO:
             self._commit(sent)
         if self._room.wants_lease and not self._lease_number:
             self._ask_lease()
+        if self._peek and not self._peek_number:
+            self._look_for_stops()
         while self._appends:
             topic, data, at = self._appends.popleft()
             if at < 0 and topic.startswith("acks/"):
@@ -357,6 +385,27 @@ class ProducerIO:
             group = f"simulation/{self.simulation}"
             self._send(m.CommitOffsets(self._session.number(), group, offsets))
         return len(sent) >= MAX_PARTS
+
+    def _look_for_stops(self) -> None:
+        """Read commands and their answers, from all of which there are on."""
+        self._peek_number = self._session.number()
+        self._send(m.Fetch(self._peek_number, dict(self._peeked), wait=COMMAND_WAIT))
+
+    def _take_stops(self, reply: m.Fetched, buffers: list[memoryview]) -> None:
+        arrived = iter(buffers)
+        for part in reply.slices:
+            self._peeked[part.topic] = max(part.position, part.low)
+            for _ in part.records:
+                data = next(arrived)
+                if part.topic.startswith("acks/"):
+                    answered = msgspec.msgpack.decode(data, type=Acknowledgement).command
+                    self._peek_answered.add(answered)
+                    self._stops.pop(answered, None)
+                    continue
+                command = msgspec.msgpack.decode(data, type=Command)
+                if command.kind == "stop" and command.id not in self._peek_answered:
+                    self._stops[command.id] = command
+        self._look_for_stops()
 
     def _append_now(self, number: int, topic: str, data: bytes, at: int) -> None:
         writer, stop = (self._token, at + 1) if at >= 0 else ("", -1)
@@ -416,6 +465,8 @@ class ProducerIO:
                     self._lease_number = 0
                     self._lease_asked = 0.0
                     self._take_lease(reply)
+            case m.Fetched() if reply.request == self._peek_number:
+                self._take_stops(reply, buffers)
             case m.Fetched():
                 self._take(reply, buffers)
             case m.Appended():
@@ -529,7 +580,8 @@ class ProducerIO:
         self._acknowledged(opened.next_sequence)
         if self._session.instance != instance:
             self._new_stager()
-        self._lease_number = 0
+        self._lease_number = self._peek_number = 0
+        self._peeked = dict.fromkeys(self._peeked, 0)
         self._room.wants_lease = not self._room.leases_waiting
         self._commit(list(self._window.unacknowledged()), hurry=True)
         unanswered, self._unanswered = self._unanswered, {}
@@ -555,6 +607,8 @@ class ProducerIO:
 
     def _bye_is_heard(self) -> bool:
         self._send_all()
+        if self._abandon:
+            self.dropped += self._window.give_up()
         number = self._session.number()
         self._send(
             m.Bye(

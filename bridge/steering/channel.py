@@ -116,6 +116,16 @@ class CommandChannel:
                 del self._seen[next(iter(self._seen))]
             self._waiting.append(command)
 
+    def stop_waits(self, step: int, now: float) -> bool:
+        """Return whether the next look at this step will apply a stop; changes nothing."""
+        return self.stopped or any(
+            command.kind == "stop"
+            and not (command.expires and now > command.expires)
+            and (command.at_step is None or command.at_step == step)
+            and not self._find_fault(command, step)
+            for command in self._waiting
+        )
+
     def due(self, step: int, time: float, now: float) -> list[Command]:
         """Return the commands to apply at this step, in the order in which they came.
 

@@ -95,6 +95,16 @@ class SimulationEnd:
                 return
             self._wait(step)
 
+    def hears_stop(self, step: int) -> bool:
+        """Return whether a stop has come that holds at this step; it is answered by `commands`.
+
+        For a simulation that waits for something else, such as room in a full stream. Never waits.
+        """
+        arrived = self.carrier.commands()
+        if arrived:
+            self.channel.deliver(arrived)
+        return self.channel.stop_waits(step, self._now())
+
     def applied(self, command: Command, step: int, time: float) -> None:
         """Acknowledge that a command took effect at this step."""
         self.channel.applied(command, step, time, self._now())

@@ -199,7 +199,8 @@ int hr_value(hr_stream *stream, const char *name, const void *data, size_t bytes
 /*
  * Put one frame, of the values named before; each variable is needed. Returns after one copy,
  * unless the stream is full: then, by its policy, it waits up to "patience" seconds for room
- * (HR_ERROR_FULL), or gives the frame up (HR_DROPPED).
+ * (HR_ERROR_FULL), or gives the frame up (HR_DROPPED). A stop that comes while it waits is applied
+ * at this step and ends the wait: the frame is given up, and counted as dropped.
  */
 int hr_put(hr_stream *stream, int64_t step, double time);
 
@@ -271,7 +272,8 @@ int hr_command_load(hr_stream *stream, hr_command *command);
 /*
  * Store what was put, answer what is left, say goodbye and end the thread. finished != 0 tells
  * readers that no more frames will come; 0 leaves the stream to another life of the simulation.
- * May be called again, which does nothing. Fails if something could not be stored in time.
+ * May be called again, which does nothing. Fails if something could not be stored in time; after a
+ * stop that is counted as dropped instead.
  */
 int hr_close(hr_stream *stream, int finished);
 

@@ -10,7 +10,7 @@ import numpy as np
 from bridge import FrameBatch
 from bridge.staging import StagerClient
 
-__all__ = ["read_stream", "wait_until"]
+__all__ = ["read_stream", "wait_until", "wait_until_full"]
 
 
 def read_stream(client: StagerClient, simulation: str) -> FrameBatch:
@@ -37,3 +37,17 @@ def wait_until(ready: Callable[[], bool], what: str) -> None:
     while not ready():
         assert time.monotonic() < end, f"Waited 60 s for {what}."
         time.sleep(0.002)
+
+
+def wait_until_full(client: StagerClient, least: int) -> None:
+    """Wait until a stream has not grown for a while; it hears a stop at any other time, too."""
+    end = time.monotonic() + 60.0
+    before = -1
+    while time.monotonic() < end:
+        now = next((t.end for t in client.topics("frames/w", schemas=False)), 0)
+        if now == before and now >= least:
+            return
+        before = now
+        with client.fetch({"none": 0}, wait=0.3):
+            pass
+    raise AssertionError("The stream did not become full.")

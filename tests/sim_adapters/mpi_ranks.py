@@ -104,6 +104,18 @@ def steer(address: str, told: dict) -> None:
         told.update(force=force, placed=placed, last=step, every=link.every, epoch=link.epoch)
 
 
+def full(address: str, told: dict) -> None:
+    with open_link(address, capacity=1 << 20) as link:
+        step = 0
+        while not link.stopped:
+            step += 1
+            put(link, step)
+            # All but one rank may wait for the last one in a call of the simulation's own.
+            COMM.Barrier()
+            link.service(step, step * 0.5)
+        told.update(step=link.step, dropped=link.producer.statistics().dropped)
+
+
 def missing(address: str, told: dict) -> None:
     with open_link(address, limit=0.5) as link:
         for step in range(1, 11):

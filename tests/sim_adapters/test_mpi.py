@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,8 @@ from bridge import Command, Event
 from bridge.codec import encode_state
 from bridge.errors import MemberFailed
 from bridge.staging import Stager, StagerClient
-from tests.sim_adapters.common import read_stream, wait_until
+from bridge.steering import Desk, read_ledger
+from tests.sim_adapters.common import read_stream, wait_until, wait_until_full
 
 pytest.importorskip("mpi4py", exc_type=ImportError)
 
@@ -199,3 +201,25 @@ def test_ranks_that_take_too_long_are_ended():
     with pytest.raises(MemberFailed, match=r"longer than 0\.3 s"):
         launch(2, command, what="sleepers", limit=0.3)
     assert Path(find_mpiexec()).exists()
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 3])
+def test_a_stop_ends_the_wait_of_all_ranks_for_room(
+    stager: Stager, client: StagerClient, run: Callable[..., Any], ranks: int
+):
+    told: list[dict[str, Any]] = []
+    thread = threading.Thread(target=lambda: told.extend(run("full", ranks)), daemon=True)
+    thread.start()
+    # Nobody reads; the stream does not grow any more once it is full.
+    wait_until_full(client, 10)
+    with Desk(lambda: StagerClient(stager.address)) as desk:
+        [stop] = desk.all("stop", author="Ada", key="all")
+    assert stop["verdict"] == "sent"
+    thread.join(100)
+    assert [t["rank"] for t in told] == list(range(ranks))
+    [line] = read_ledger(client)
+    assert (line.outcome, {line.step}) == ("applied", {t["step"] for t in told})
+    status = client.status("frames/w")
+    assert status.finished
+    assert status.dropped >= 1
+    assert status.end + status.dropped == line.step

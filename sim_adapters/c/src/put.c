@@ -86,8 +86,23 @@ static int why_no_room(hr_stream *s, double waited)
                    "'block'.", waited, s->simulation, (long long)s->options.capacity);
 }
 
+/*
+ * Whether a stop was applied. Commands are taken in while there is no room: a stop or a pause is
+ * answered at this step, what else there is waits for hr_poll. Wants the lock.
+ */
+static bool is_stopped(hr_stream *s, int64_t step, double time)
+{
+    if (s->arrived != NULL) {
+        hr_take_arrived(s);
+        hr_channel_judge(&s->channel, step, time, hr_now());
+        hr_send_answers(s);
+    }
+    return s->channel.stopped;
+}
+
 /* Begin a chunk, waiting for room if the policy says so; wants the lock. */
-static int next_chunk(hr_stream *s, uint64_t rows, int64_t lead, bool ids, int64_t start)
+static int next_chunk(hr_stream *s, int64_t step, double time, uint64_t rows, int64_t lead, bool ids,
+                      int64_t start)
 {
     double began = 0.0;
     hr_chunk *chunk;
@@ -100,7 +115,7 @@ static int next_chunk(hr_stream *s, uint64_t rows, int64_t lead, bool ids, int64
             began = now;
         if (s->failure)
             code = hr_fail(s->failure, "%s", s->failure_text);
-        else if (newest && full) {
+        else if ((newest && full) || is_stopped(s, step, time)) {
             s->statistics.dropped++;
             code = HR_DROPPED;
         } else if (now - began >= s->patience)
@@ -177,7 +192,8 @@ static int put(hr_stream *s, int64_t step, double time, int64_t lead, int64_t st
     if (code == HR_OK) {
         s->putting = true; /* others may not, while we wait for room or copy */
         if (s->open == NULL || lead >= 0)
-            code = next_chunk(s, lead >= 0 ? 1 : 0, lead, ids != NULL && !scatter, start);
+            code = next_chunk(s, step, time, lead >= 0 ? 1 : 0, lead, ids != NULL && !scatter,
+                              start);
         if (code == HR_OK) {
             hr_chunk *chunk = s->open;
             uint32_t row = chunk->filled;

@@ -241,6 +241,11 @@ int hr_close(hr_stream *s, int finished)
         hr_send_answers(s);
     }
     int code = s->failure && hr_all_stored(s) ? HR_OK : flush(s, s->timeout);
+    if (code == HR_ERROR_LOST && !s->failure && !s->problem && s->channel.stopped) {
+        /* The stream was full when the simulation was told to stop, and has stayed so. */
+        s->statistics.dropped += (int64_t)(s->sequence - s->acknowledged);
+        code = HR_OK;
+    }
     s->finished = finished && code == HR_OK && !s->failure;
     s->stopping = true;
     hr_io_wake(s);

@@ -151,3 +151,29 @@ def test_drops_by_policy_do_not_break_the_order(stager: Stager, client: StagerCl
             steps = np.concatenate([b.steps for b in got.batches])
         assert np.all(np.diff(steps) > 0)
         assert steps[0] >= 60_000
+
+
+@pytest.mark.parametrize("mapped", [True, False])
+def test_a_put_is_given_up_when_somebody_says_so(
+    stager: Stager, client: StagerClient, mapped: bool
+):
+    options = StreamOptions(capacity=SMALL, keep=0)
+    asked: list[bool] = []
+
+    def give_up() -> bool:
+        asked.append(len(asked) >= 2)
+        return asked[-1]
+
+    p = producer(stager, options=options, mapped=mapped)
+    i = 0
+    while p.put(i, float(i), frame(i), timeout=60.0, give_up=give_up):
+        i += 1
+    assert asked == [False, False, True]
+    assert p.statistics().dropped == 1
+    # What was sent and found no room is counted, once it is clear that there will be none.
+    p.close(timeout=2.0, abandon=True)
+    figures, status = p.statistics(), client.status("frames/w0")
+    assert status.finished
+    assert status.dropped == figures.dropped >= 1
+    assert status.end + figures.dropped == i + 1
+    assert (figures.dropped == 1) == mapped

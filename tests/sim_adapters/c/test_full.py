@@ -7,8 +7,9 @@ from collections.abc import Callable
 import pytest
 
 from bridge.staging import Stager, StagerClient
+from bridge.steering import Desk, read_ledger
 from tests.sim_adapters.c.common import Start
-from tests.sim_adapters.common import wait_until
+from tests.sim_adapters.common import wait_until, wait_until_full
 
 SMALL = {"capacity": 2 << 20, "keep": 0, "rows": 5, "steps": 60_000}
 
@@ -79,3 +80,24 @@ def test_block_goes_on_when_a_consumer_reads(
     out, err = process.communicate(timeout=60)
     assert (process.returncode, err) == (0, "")
     assert seen == counts(out)["frames"] == counts(out)["acknowledged"] == 60_000
+
+
+@pytest.mark.parametrize("mapped", ["yes", "no"])
+def test_a_stop_ends_the_wait_for_room(
+    stager: Stager, client: StagerClient, start: Start, mapped: str
+) -> None:
+    options = SMALL | {"rows": 1000, "timeout": 2}
+    process = start("w", stager=stager.address, mapped=mapped, until_stopped=1, **options)
+    wait_until_full(client, 20)
+    with Desk(lambda: StagerClient(stager.address)) as desk:
+        desk.send("pause", "w", author="Ada", key="p")
+        [told] = desk.all("stop", author="Ada", key="all")
+    assert told["verdict"] == "sent"
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (0, "")
+    lines = {line.id: line for line in read_ledger(client)}
+    assert {line.outcome for line in lines.values()} == {"applied"}
+    status = client.status("frames/w")
+    assert status.finished
+    assert status.dropped == counts(out)["dropped"] > 0
+    assert lines["manual/all/w"].step == status.end + status.dropped - 1
