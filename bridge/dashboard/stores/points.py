@@ -88,9 +88,10 @@ def points(
     for text in (x, y, colour):
         columns.check(text)
     version = version or version_column(x, store.columns)
-    question = ask(
-        x, y, colour, tuple(simulations or ()), simulations is None, limit, version, store.life
-    )
+    # Numbers of frames come to points that were sent: those are sent anew now and then.
+    known = int(3 * np.log2(1 + frames.n)) if frames is not None else 0
+    asked = tuple(simulations or ()), simulations is None, limit, version, known
+    question = ask(x, y, colour, asked, store.life)
     cursor = Cursor.read(since, question)
     until = np.inf if at is None else at
     if cursor is not None and (
@@ -145,7 +146,7 @@ def points(
         "cursor": str(after),
         "reset": cursor is None,
         "total": total,
-        "all": store.seq,
+        "of": _of(store, simulations, until),
         "left_out": left_out,
         "sampled": stride > 1,
         "stride": stride,
@@ -156,6 +157,17 @@ def points(
         "ranges": {k: extent(arrays[k]) for k in ("x", "y", "colour")},
     }
     return meta, {**arrays, **heads}
+
+
+def _of(store: ResultStore, simulations: Sequence[str] | None, until: float) -> int:
+    """Return how many rows came in all; of some, as far as the sample tells."""
+    if simulations is None and np.isinf(until):
+        return store.seq
+    mine = store.sample.key("stamp") <= until
+    chosen = store.numbers(simulations)
+    if chosen is not None:
+        mine &= chosen[store.sample.key("simulation")]
+    return int(mine.sum()) * store.stride
 
 
 def _rows(

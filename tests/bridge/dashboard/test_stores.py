@@ -101,6 +101,7 @@ def test_fewer_points_are_an_even_sample_and_say_so() -> None:
     meta, arrays = points(store, Columns(store), "tica[0]", "energy", limit=1000)
     assert meta["stride"] == 8
     assert meta["total"] == 2 * 2990
+    assert meta["of"] == 6000
     assert np.unique(arrays["offset"] % 8).tolist() == [0]
     assert len(arrays["x"]) <= 1000
     one = points(store, Columns(store), "tica[0]", "energy", simulations=["b"])[1]
