@@ -25,7 +25,8 @@ __all__ = ["RING_BYTES", "CommitRing"]
 RING_BYTES = 1 << 14
 """Bytes of a ring: about 80 commits. What finds no room in it is sent."""
 
-_HEAD, _TAIL, _WANTED, _DATA = 0, 8, 16, 192  # numbers of 8 bytes, each in a cache line of its own
+_HEAD, _TAIL, _WANTED = 0, 8, 16  # of numbers of 8 bytes; each has a cache line of its own
+_DATA = 192  # bytes before the records
 _LENGTH = struct.Struct("<II")
 _ROUND = 8
 

@@ -21,10 +21,12 @@ from bridge.errors import HeadraceError, ProtocolError, StorageFull, UnknownTopi
 from bridge.schema import check_name
 from bridge.staging import messages as m
 from bridge.staging.catalogue import Catalogue
+from bridge.staging.commit_ring import CommitRing
 from bridge.staging.frame_log import FrameLog
 from bridge.staging.inline import place_inline
 from bridge.staging.readers import Readers
 from bridge.staging.record_log import RecordLog
+from bridge.staging.rings import Rings
 
 __all__ = ["MAX_WAIT", "StagerCore"]
 
@@ -113,6 +115,9 @@ class StagerCore:
         # Commits that nobody waits for, and since when.
         self._put_off: list[tuple[bytes, Sequence[memoryview]]] = []
         self._put_off_since = 0.0
+        # Commits that lie in mapped memory, until something else is to be done or this time.
+        self._rings: Rings[_Writer] = Rings(catalogue.store)
+        self._next_drain = 0.0
         self._readers = Readers(catalogue, self._answer)
         self._known: set[bytes] = set()
         self._outbox: list[tuple[bytes, list[Any]]] = []
@@ -123,6 +128,7 @@ class StagerCore:
             m.Hello: self._hello,
             m.OpenStream: self._open,
             m.Lease: self._lease,
+            m.OpenRing: self._open_ring,
             m.Commit: self._commit,
             m.Fetch: self._fetch,
             m.FetchBlocks: self._fetch,
@@ -148,15 +154,39 @@ class StagerCore:
             if len(self._put_off) >= PUT_OFF:
                 self.catch_up(now)
             return
-        if self._put_off:
+        if self._put_off or self._rings:
             self.catch_up(now)
         self._handle(peer, parts, now)
 
     def catch_up(self, now: float) -> None:
         """Carry out what was put off: commits that wanted no answer when nobody read frames."""
         put_off, self._put_off = self._put_off, []
+        self._empty_rings(now)
         for peer, parts in put_off:
             self._handle(peer, parts, now)
+            # What a producer wrote there lies between its messages.
+            self._empty_rings(now)
+
+    def _empty_rings(self, now: float) -> None:
+        for writer, ring in self._rings.filled():
+            self._drain(writer, ring, now)
+
+    def _drain(self, writer: _Writer, ring: CommitRing, now: float) -> None:
+        """Carry out the commits that a producer wrote into its ring."""
+        try:
+            for data in ring.look():
+                request = m.decode_request(memoryview(data))
+                if not isinstance(request, m.Commit) or request.inline:
+                    raise ProtocolError(f"A ring of {writer.log.name} holds what is no commit.")
+                if not self._gone(writer):
+                    mine = writer.log.rank(request.incarnation, request.rank)
+                    if request.sequence > mine.sequence:
+                        # What was sent before it is still on its way.
+                        return
+                self._commit(writer.peer, request, (), now)
+        except HeadraceError as error:
+            self._rings.close(writer)
+            self._refuse(writer.peer, 0, type(error).__name__, str(error))
 
     def _handle(self, peer: bytes, parts: Sequence[memoryview], now: float) -> None:
         number = 0
@@ -192,15 +222,27 @@ class StagerCore:
         if now >= self._next_watch:
             self._next_watch = now + 1.0
             self._watch(now)
-        if self._put_off and now - self._put_off_since >= ACK_AFTER:
+        late = bool(self._put_off) and now - self._put_off_since >= ACK_AFTER
+        if late or (self._rings and now >= self._next_drain):
+            self._next_drain = now + ACK_AFTER
             self.catch_up(now)
             for writer in list(self._owing):
                 self._acknowledge(writer)
             self._readers.wake(now)
         for writer in [w for w in self._owing if now - w.owed_since >= ACK_AFTER]:
             self._acknowledge(writer)
+        self._say_whether_wanted(now)
         self._set_deadline()
         self._finish()
+
+    def _say_whether_wanted(self, now: float) -> None:
+        if not self._rings:
+            return
+        waiting = any(w.leases or w.queue for w in self._writers.values())
+        if self._rings.want(waiting or self._readers.wait_for_frames()) and self._rings:
+            # What was written while that was being said has had no message.
+            self._empty_rings(now)
+            self._readers.wake(now)
 
     def settle(self, now: float) -> None:
         """After a burst of messages: grant leases and wake the readers that can be answered."""
@@ -208,11 +250,14 @@ class StagerCore:
             if writer.leases or writer.queue:
                 self._resume(writer, now)
         self._readers.wake(now)
+        self._say_whether_wanted(now)
         self._set_deadline()
         self._finish()
 
     def _set_deadline(self) -> None:
         self.deadline = min(self._readers.deadline, self._next_watch)
+        if self._rings:
+            self.deadline = min(self.deadline, self._next_drain)
         if self._owing:
             self.deadline = min(self.deadline, next(iter(self._owing)).owed_since + ACK_AFTER)
         if self._put_off:
@@ -251,12 +296,12 @@ class StagerCore:
                 now,
             )
         for key in [k for k, w in self._writers.items() if w.log is topic and self._gone(w)]:
-            self._owing.pop(self._writers.pop(key), None)
+            self._forget(self._writers.pop(key))
         writer = _Writer(peer, topic, topic.incarnation, request.rank)
         writer.seen = now
         key = peer, f"{request.simulation}/{request.rank}"
         if key in self._writers:
-            self._owing.pop(self._writers[key], None)
+            self._forget(self._writers[key])
         self._writers[key] = writer
         self._answer(
             peer,
@@ -265,6 +310,17 @@ class StagerCore:
                 topic.last_time, topic.last_epoch,
             ),
         )  # fmt: skip
+
+    def _forget(self, writer: _Writer) -> None:
+        self._owing.pop(writer, None)
+        self._rings.close(writer)
+
+    def _open_ring(
+        self, peer: bytes, request: m.OpenRing, _: Sequence[memoryview], now: float
+    ) -> None:
+        writer = self._writer(peer, request.simulation, request.incarnation, request.rank)
+        segment = self._rings.open(writer)
+        self._answer(peer, m.RingAt(request.request, str(segment.path), segment.size))
 
     def _gone(self, writer: _Writer) -> bool:
         return writer.incarnation != writer.log.incarnation
@@ -387,7 +443,7 @@ class StagerCore:
             writer.log.dropped_by(request.rank, request.dropped)
             self._acknowledge_all(writer.log)
             writer.log.leave(request.rank, finished=request.finished)
-            del self._writers[peer, f"{request.simulation}/{request.rank}"]
+            self._forget(self._writers.pop((peer, f"{request.simulation}/{request.rank}")))
             if request.reason:
                 self.event(
                     Event("failed", request.reason, simulation=request.simulation, level="error"),

@@ -23,8 +23,10 @@ from bridge.errors import (
 )
 from bridge.schema import StreamSchema, check_name
 from bridge.staging import messages as m
+from bridge.staging.commit_ring import CommitRing
 from bridge.staging.delivery import OpenChunk, Sent, Window
 from bridge.staging.room import Room
+from bridge.staging.segment_file import map_segment
 from bridge.staging.session import Session
 
 __all__ = ["ProducerIO"]
@@ -129,10 +131,14 @@ class ProducerIO:
         self._peeked = {f"{kind}/{simulation}": 0 for kind in ("commands", "acks")}
         self._peek_answered: set[str] = set()
         self._stops: dict[str, Command] = {}
+        # Where commits are written that nobody waits for, and the number under which it was asked.
+        self._ring: CommitRing | None = None
+        self._ring_number = 0
         self._heard = self._spoke = time.monotonic()
         self._stopping = False
         self._finished = False
         self._ask_lease()
+        self._ask_ring()
         self._fetch_commands()
         self._thread = threading.Thread(
             target=self._run, name=f"headrace-{simulation}", daemon=True
@@ -452,7 +458,14 @@ class ProducerIO:
             [s.part(self.rank) for s in batch], [x[0] for x in last], [x[1] for x in last],
             [x[2] for x in last], batch[0].stamp, batch[0].open.inline, self.rank, self.dropped,
         )  # fmt: skip
-        self._send(message, [b for s in batch for b in s.buffers()])
+        ring = self._ring
+        if number or ring is None or batch[0].open.inline or ring.wanted:
+            self._send(message, [b for s in batch for b in s.buffers()])
+        elif not ring.put(m.encode(message)):
+            self._send(message)
+        elif ring.wanted:
+            # Somebody began to wait meanwhile, and may not have seen it.
+            self._send(m.Ping(self._session.number()))
 
     # ----------------------------------------------------------------- answers
 
@@ -469,6 +482,9 @@ class ProducerIO:
                 self._take_stops(reply, buffers)
             case m.Fetched():
                 self._take(reply, buffers)
+            case m.RingAt():
+                if reply.request == self._ring_number:
+                    self._take_ring(reply)
             case m.Appended():
                 self._unanswered.pop(reply.request, None)
             case m.Refused():
@@ -480,6 +496,22 @@ class ProducerIO:
         except CorruptSegment:
             # It was taken away again, as when a newer life began: asking anew tells why.
             self._room.wants_lease = True
+
+    def _ask_ring(self) -> None:
+        """Ask for a ring, which spares the other ranks of a simulation the time of a message."""
+        self._ring = None
+        if self._session.mapped and self.schema.n_ranks > 1:
+            self._ring_number = self._session.number()
+            message = m.OpenRing(
+                self._ring_number, self.simulation, self.opened.incarnation, self.rank
+            )
+            self._send(message)
+
+    def _take_ring(self, found: m.RingAt) -> None:
+        try:
+            self._ring = CommitRing(map_segment(found.path, found.size, write=True))
+        except CorruptSegment:
+            log.debug("The ring of %s is gone again.", self.simulation)
 
     def _acknowledged(self, sequence: int) -> None:
         before = self._window.acknowledged
@@ -507,6 +539,8 @@ class ProducerIO:
             self._reconnect()
             return
         error = error_from_code(reply.code, reply.message)
+        if reply.request and reply.request == self._ring_number:
+            return  # commits are sent
         if reply.request and reply.request == self._lease_number and isinstance(error, StorageFull):
             self._lease_number = 0
             self._problem = error
@@ -583,6 +617,7 @@ class ProducerIO:
         self._lease_number = self._peek_number = 0
         self._peeked = dict.fromkeys(self._peeked, 0)
         self._room.wants_lease = not self._room.leases_waiting
+        self._ask_ring()
         self._commit(list(self._window.unacknowledged()), hurry=True)
         unanswered, self._unanswered = self._unanswered, {}
         # Before what was not sent yet, so that numbers come in their order.

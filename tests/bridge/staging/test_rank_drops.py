@@ -112,6 +112,22 @@ def test_a_quick_rank_leaves_room_for_a_slow_one(
     assert len(run.seen) + status.dropped == 300
 
 
+def test_ranks_in_step_go_round_a_stream_that_drops(stager: Stager) -> None:
+    # A segment that is full, and that nobody has said so of, once counted as room for its rank.
+    schema = StreamSchema((Variable("x", "<f8", (3000,), decomposed=True),), n_ranks=2)
+    options = StreamOptions(segment=12_352 * 8, capacity=16 * 12_352 * 8, when_full="drop_oldest")
+    producers = [
+        Producer("mpi", schema, address=stager.address, options=options, rank=rank)
+        for rank in range(2)
+    ]
+    for step in range(200):
+        for rank, producer in enumerate(producers):
+            values = {"x": np.full(1500, float(step))}
+            assert producer.put_block(step, 0.0, 1500 * rank, values)
+    for producer in producers:
+        producer.close()
+
+
 @pytest.mark.parametrize("capacity", [150_000, 300_000])  # two frames a rank, and four
 def test_a_stream_of_little_room_does_not_stand_still(
     stager: Stager, client: StagerClient, capacity: int
