@@ -120,15 +120,16 @@ ALIGN = """async () => {
   const whole = make([0, 1, 2, 3, 4, 5], [0, 1, 2, 3, 4, 5]);
   const gap = make([0, 1, 2, 30, 31], [0, 1, 2, 3, 4]);
   const restarted = make([0, 2, 4], [5, 6, 7], [0, 0, 1]);
-  const long = make(Array.from({ length: 20000 }, (_, i) => i), new Float64Array(20000));
-  long.y[7777] = 9;
+  const rows = Array.from({ length: 20000 }, (_, i) => i);
+  const [dense, long] = [make(rows, rows.map(() => 0)), make(rows, rows.map(() => 0))];
+  dense.y[7777] = long.y[7777] = 9;
   long.thin(100);
-  const many = align([long, gap], { positions: 50 });
+  const many = align([dense, gap], { positions: 50 });
   return {
     gap: plain(align([whole, gap], { gaps: true }).data),
     restarted: [plain(align([restarted]).data), restarted.breaks],
     thinned: [long.length <= 100, Math.max(...long.y), long.stride > 100],
-    columns: [many.thinned, many.data[0].length, Math.max(...many.data[1].filter((v) => v > 0))],
+    columns: [many.thinned, many.data[0].length, Math.max(...many.data[1])],
     smooth: Array.from(smooth(Float64Array.from([1, 2, 3, NaN, 10, 20]), 3)).map(String),
   };
 }"""
