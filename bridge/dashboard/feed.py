@@ -263,9 +263,6 @@ class Feed(FrameViews):
         self._sampler.want()
         return self._sampler.table
 
-    def _base(self) -> float:
-        return self.memory.span[0] or 0.0
-
     def points(
         self,
         x: str,
@@ -313,7 +310,7 @@ class Feed(FrameViews):
             known = self._columns()
             answer = points(
                 self.memory.results, known, x, y, colour, since=since, limit=max(1, limit), at=at,
-                simulations=simulations, version=version, base=self._base(),
+                simulations=simulations, version=version, base=self.memory.base,
                 frames=self._frames(known, x, y, colour),
             )  # fmt: skip
         return Table(*answer)
@@ -345,7 +342,7 @@ class Feed(FrameViews):
             known = self._columns()
             answer = series(
                 self.memory.results, known, columns, simulations=simulations, x=x,
-                limit=max(1, limit), since=since, at=at, base=self._base(), between=between,
+                limit=max(1, limit), since=since, at=at, base=self.memory.base, between=between,
                 frames=self._frames(known, *columns),
             )  # fmt: skip
         return Table(*answer)

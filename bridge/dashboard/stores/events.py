@@ -37,6 +37,11 @@ class EventStore:
     def __len__(self) -> int:
         return len(self._events)
 
+    @property
+    def first(self) -> float:
+        """Unix time of the oldest that is kept; 0 while there is none."""
+        return self._events[0][1].stamp if self._events else 0.0
+
     def all(self) -> list[Event]:
         """Return those that are kept, oldest first."""
         return [event for _, event in self._events]

@@ -97,6 +97,7 @@ class Memory:
         self.started: float | None = None
         self.seen: float | None = None
         self.restored = False
+        self._base: float | None = None
         self.version += 1
 
     def take(self, topic: str, data: memoryview, stamp: float) -> None:
@@ -144,12 +145,19 @@ class Memory:
         self.simulations.look(topics, progress, paused, now)
 
     @property
+    def base(self) -> float:
+        """Unix time from which stamps are counted; the same for as long as anything is sent."""
+        if self._base is None:
+            self._base = self.span[0]
+        return self._base or 0.0
+
+    @property
     def span(self) -> tuple[float | None, float | None]:
         """Unix times of the first and the last thing that is remembered."""
         starts = [self.simulations.history.start, *(h.start for h in self.statuses.values())]
         stamps = self.results.sample.key("stamp")
         starts += [float(stamps.min())] if len(stamps) else []
-        starts += [e.stamp for e in self.events.all()[:1]]
+        starts += [self.events.first]
         known = [s for s in starts if s]
         ends = [self.seen or 0.0, float(stamps[-1]) if len(stamps) else 0.0]
         end = max(ends)
