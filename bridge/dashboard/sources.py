@@ -115,18 +115,14 @@ class _Recovered(StagerClient):
 def restore(run: RunDirectory, about: About, memory: Memory) -> Pictures | None:
     """Put a run that is over back into memory: from its recording, else from what it left.
 
-    Nothing is done while its stager answers.
+    Nothing is done while it has a stager, and no report.
 
     Returns
     -------
     Pictures or None
         The frames that were recorded.
     """
-    try:
-        find(None, run.path, timeout=0.0, environment={})
-    except NobodyListening:
-        pass
-    else:
+    if not about.over and _has_stager(run):
         return None
     folder = run.path / RECORDING
     pictures = None
@@ -138,12 +134,20 @@ def restore(run: RunDirectory, about: About, memory: Memory) -> Pictures | None:
         log.warning("%s What the run left beside it is read instead.", error)
         memory.reset()
     if not memory.restored and about.over:
-        if run.topics.is_dir():
+        if run.topics.is_dir() and not _has_stager(run):
             _read_topics(run, about, memory)
         else:
             load_files(about, memory)
         memory.restored = True
     return pictures
+
+
+def _has_stager(run: RunDirectory) -> bool:
+    try:
+        find(None, run.path, timeout=0.0, environment={})
+    except HeadraceError:
+        return False
+    return True
 
 
 def _read_topics(run: RunDirectory, about: About, memory: Memory) -> None:
