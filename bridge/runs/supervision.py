@@ -345,8 +345,8 @@ class Supervisor:
         if self.phase == "starting" and self._children[ENGINE].state == "idle":
             return self._give_up(f"The stager was not listening after {self.start:g} s.", now)
         if self.phase == "starting" and ENGINE in self._heard:
-            late = ", ".join(t for t in self.trainers if t not in self._heard)
-            said = f"{late} was not heard of after {self.start:g} s; the members begin without."
+            absent = ", ".join(t for t in self.trainers if t not in self._heard)
+            said = f"{absent} was not heard of after {self.start:g} s; the members begin without."
             self._heard.update(self.trainers)
             return [Action("tell", message=said, level="warning"), *self._begin_members()]
         if self.phase == "starting":

@@ -23,7 +23,7 @@ from bridge.runs.processes import Process, describe_exit, last_lines
 from bridge.runs.training import Training, TrainingReport
 from bridge.staging.ownership import owner
 
-__all__ = ["Learner", "Learning", "TeamPlan", "Turn", "run_team", "wanted_by"]
+__all__ = ["Learner", "Learning", "TeamPlan", "Turn", "ready_file", "run_team", "wanted_by"]
 
 _LOOK = 0.1  # seconds between two looks at the workers
 _KILL_AFTER = 30.0  # seconds that workers have to end beyond those for reading what is left
@@ -110,6 +110,7 @@ def run_team(
     node_rank: int = 0,
     stop: Callable[[], bool] | None = None,
     nice: int = 0,
+    on_ready: Callable[[], object] | None = None,
 ) -> TrainingReport | None:
     """Start this machine's workers, and wait for their end.
 
@@ -125,6 +126,8 @@ def run_team(
         Asked whether to end.
     nice
         By how much the workers give way.
+    on_ready
+        Called once all workers of this machine have met the others, and are about to read.
 
     Returns
     -------
@@ -154,6 +157,17 @@ def run_team(
     ranks = range(node_rank * share, (node_rank + 1) * share)
     if 0 in ranks:
         told.unlink(missing_ok=True)
+    signs = {rank: ready_file(output, rank) for rank in ranks}
+    for sign in signs.values():
+        sign.unlink(missing_ok=True)
+
+    def look() -> bool:
+        nonlocal on_ready
+        if on_ready is not None and all(sign.exists() for sign in signs.values()):
+            on_ready()
+            on_ready = None
+        return stop is not None and stop()
+
     processes = {
         rank: Process(
             f"worker {rank}",
@@ -165,7 +179,7 @@ def run_team(
         for rank in ranks
     }
     try:
-        _wait(processes, stop, plan)
+        _wait(processes, look, plan)
     finally:
         for process in processes.values():
             if process.poll() is None:
@@ -176,13 +190,18 @@ def run_team(
     return msgspec.json.decode(told.read_bytes(), type=TrainingReport)
 
 
-def _wait(processes: dict[int, Process], stop: Callable[[], bool] | None, plan: TeamPlan) -> None:
+def ready_file(output: Path, rank: int) -> Path:
+    """Return the file with which a worker says that it has met the others."""
+    return output / "logs" / f"worker-{rank}.ready"
+
+
+def _wait(processes: dict[int, Process], stop: Callable[[], bool], plan: TeamPlan) -> None:
     deadline = float("inf")
     failed: Process | None = None
     while running := [p for p in processes.values() if p.poll() is None]:
         if failed is None:
             failed = next((p for p in processes.values() if p.poll()), None)
-        if deadline == float("inf") and (failed is not None or (stop is not None and stop())):
+        if deadline == float("inf") and (stop() or failed is not None):
             deadline = time.monotonic() + _KILL_AFTER
             for process in running:
                 process.ask_to_stop()

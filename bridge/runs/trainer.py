@@ -7,6 +7,7 @@ import logging
 import os
 import sys
 import threading
+import time
 from pathlib import Path
 
 from bridge.config import parse_duration
@@ -26,15 +27,27 @@ PATIENCE = 10.0
 """Seconds that a trainer takes at most to read what is left when the run ends."""
 
 
+class _Later:
+    """Whether somebody was told to stop a while ago."""
+
+    def __init__(self, stop: threading.Event, seconds: float) -> None:
+        self._stop, self._seconds = stop, seconds
+        self._at = float("inf")
+
+    def __call__(self) -> bool:
+        if self._stop.is_set():
+            self._at = min(self._at, time.monotonic() + self._seconds)
+        return time.monotonic() >= self._at
+
+
 def _run(path: Path, arguments: list[str], stop: threading.Event) -> None:
     directory, name = RunDirectory(path), arguments[0]
     plan = Plan.read(directory)
     training = plan.training(name, directory)
     os.nice(training.table.nice)
     ready = directory.ready(f"trainer-{name}")
+    drain = min(PATIENCE, 0.5 * parse_duration(plan.configuration.run.drain))
     if training.table.workers > 1:
-        # Its workers come together while the simulations begin.
-        ready.touch()
         team = TeamPlan(
             training=training,
             stager=plan.address,
@@ -42,10 +55,14 @@ def _run(path: Path, arguments: list[str], stop: threading.Event) -> None:
             size=training.table.workers,
             groups=training.table.groups,
         )
-        report = run_team(team, directory.checkpoint.with_name(name), stop=stop.is_set)
+        report = run_team(
+            team,
+            directory.checkpoint.with_name(name),
+            stop=_Later(stop, drain),
+            on_ready=ready.touch,
+        )
         log.info("The team has ended: %s.", report)
         return
-    drain = min(PATIENCE, 0.5 * parse_duration(plan.configuration.run.drain))
     client = StagerClient(
         plan.address, name=f"trainer {name}", keys=client_keys(plan.key_folder), timeout=30.0
     )

@@ -18,7 +18,7 @@ from bridge.errors import ConfigError
 from bridge.runs.child import run_child
 from bridge.runs.directory import write_json
 from bridge.runs.keyfiles import client_keys
-from bridge.runs.team import Learner, TeamPlan, wanted_by
+from bridge.runs.team import Learner, TeamPlan, ready_file, wanted_by
 from bridge.runs.training import TrainingReport, figures_of
 from bridge.staging.spread import connect
 
@@ -104,12 +104,14 @@ def work(
             options=training.options,
         )
         engine.begin()
-        report = _learn(engine, plan, rank, stop or threading.Event())
+        report = _learn(engine, plan, rank, stop or threading.Event(), ready_file(output, rank))
     log.info("Worker %d has ended: %s.", rank, report)
     return report
 
 
-def _learn(engine: LocalEngine, plan: TeamPlan, rank: int, stop: threading.Event) -> TrainingReport:
+def _learn(
+    engine: LocalEngine, plan: TeamPlan, rank: int, stop: threading.Event, ready: Path
+) -> TrainingReport:
     began = time.monotonic()
     learning = _find_learner(engine).join(
         rank=rank,
@@ -120,6 +122,8 @@ def _learn(engine: LocalEngine, plan: TeamPlan, rank: int, stop: threading.Event
         timeout=plan.timeout,
     )
     log.info("Worker %d of %d has met the others.", rank, plan.size)
+    ready.parent.mkdir(parents=True, exist_ok=True)
+    ready.touch()
     has_read_all, busy = _Asked(engine), False
     while True:
         came = engine.step(0.0 if busy else _IDLE)
