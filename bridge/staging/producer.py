@@ -557,9 +557,10 @@ class Producer:
         return self._io.wait_for_command(timeout)
 
     def hears_stop(self, step: int) -> bool:
-        """Return whether the log holds a stop for this step that nobody has answered.
+        """Return whether a stop for this step has come to the log in this life of the simulation.
 
         For ranks above 0, which take no commands: the first call begins to read them. Never blocks.
+        Whether it was answered makes no difference: rank 0 may have done so before this rank asked.
         """
         return self._io.hears_stop(step)
 

@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections import deque
-from typing import Any
+from typing import Any, Literal
 from uuid import uuid4
 
 import msgspec
@@ -126,11 +126,9 @@ class ProducerIO:
         self._lease_asked = 0.0
         self._crowded = 0.0
         self._abandon = False
-        # Of a rank that takes no commands, while it waits for room: stops that nobody answered.
-        self._peek, self._peek_number = False, 0
-        self._peeked = {f"{kind}/{simulation}": 0 for kind in ("commands", "acks")}
-        self._peek_answered: set[str] = set()
-        self._stops: dict[str, Command] = {}
+        # A rank that takes no commands reads them once it waits for room: for stops of this life.
+        self._peek: Literal["no", "wanted", "yes"] = "no"
+        self._stops: list[Command] = []
         # Where commits are written that nobody waits for, and the number under which it was asked.
         self._ring: CommitRing | None = None
         self._ring_number = 0
@@ -284,14 +282,14 @@ class ProducerIO:
         return self._problem is None and time.monotonic() - self._heard < 2.0 * LOST_AFTER
 
     def hears_stop(self, step: int) -> bool:
-        """Return whether a stop waits in the log; for ranks that take no commands."""
-        if not self._peek:
-            self._peek = True
+        """Return whether a stop of this life is in the log; for ranks that take no commands."""
+        if self._peek == "no":
+            self._peek = "wanted"
             self.wake()
         now = self.now()
         return any(
-            (not c.expires or now <= c.expires) and (c.at_step is None or c.at_step <= step)
-            for c in list(self._stops.values())
+            (not c.expires or now <= c.expires) and c.at_step in (None, step)
+            for c in list(self._stops)
         )
 
     def _stored(self) -> bool:
@@ -376,8 +374,9 @@ class ProducerIO:
             self._commit(sent)
         if self._room.wants_lease and not self._lease_number:
             self._ask_lease()
-        if self._peek and not self._peek_number:
-            self._look_for_stops()
+        if self._peek == "wanted":
+            self._peek = "yes"
+            self._fetch_commands()
         while self._appends:
             topic, data, at = self._appends.popleft()
             if at < 0 and topic.startswith("acks/"):
@@ -391,27 +390,6 @@ class ProducerIO:
             group = f"simulation/{self.simulation}"
             self._send(m.CommitOffsets(self._session.number(), group, offsets))
         return len(sent) >= MAX_PARTS
-
-    def _look_for_stops(self) -> None:
-        """Read commands and their answers, from all of which there are on."""
-        self._peek_number = self._session.number()
-        self._send(m.Fetch(self._peek_number, dict(self._peeked), wait=COMMAND_WAIT))
-
-    def _take_stops(self, reply: m.Fetched, buffers: list[memoryview]) -> None:
-        arrived = iter(buffers)
-        for part in reply.slices:
-            self._peeked[part.topic] = max(part.position, part.low)
-            for _ in part.records:
-                data = next(arrived)
-                if part.topic.startswith("acks/"):
-                    answered = msgspec.msgpack.decode(data, type=Acknowledgement).command
-                    self._peek_answered.add(answered)
-                    self._stops.pop(answered, None)
-                    continue
-                command = msgspec.msgpack.decode(data, type=Command)
-                if command.kind == "stop" and command.id not in self._peek_answered:
-                    self._stops[command.id] = command
-        self._look_for_stops()
 
     def _append_now(self, number: int, topic: str, data: bytes, at: int) -> None:
         writer, stop = (self._token, at + 1) if at >= 0 else ("", -1)
@@ -478,8 +456,6 @@ class ProducerIO:
                     self._lease_number = 0
                     self._lease_asked = 0.0
                     self._take_lease(reply)
-            case m.Fetched() if reply.request == self._peek_number:
-                self._take_stops(reply, buffers)
             case m.Fetched():
                 self._take(reply, buffers)
             case m.RingAt():
@@ -525,6 +501,10 @@ class ProducerIO:
             self._command_position = max(part.position, part.low)
             for record in part.records:
                 command = msgspec.msgpack.decode(next(arrived), type=Command)
+                if self.rank:
+                    if command.kind == "stop" and any(c.kind == "stop" for c in self._capabilities):
+                        self._stops.append(command)
+                    continue
                 if command.id in self._answered:
                     # It was delivered again by a stager that was started anew.
                     self._done_with(record.offset)
@@ -568,7 +548,7 @@ class ProducerIO:
         self._send(message)
 
     def _fetch_commands(self) -> None:
-        if self.rank:
+        if self.rank and self._peek != "yes":
             return
         topic = f"commands/{self.simulation}"
         self._send(
@@ -614,8 +594,7 @@ class ProducerIO:
         self._acknowledged(opened.next_sequence)
         if self._session.instance != instance:
             self._new_stager()
-        self._lease_number = self._peek_number = 0
-        self._peeked = dict.fromkeys(self._peeked, 0)
+        self._lease_number = 0
         self._room.wants_lease = not self._room.leases_waiting
         self._ask_ring()
         self._commit(list(self._window.unacknowledged()), hurry=True)
