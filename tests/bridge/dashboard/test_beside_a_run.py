@@ -33,6 +33,8 @@ def first_line(process: subprocess.Popen[str]) -> str:
     return process.stdout.readline()
 
 
+# Ten processes, one after the other: 20 s, and 45 s on a busy machine.
+@pytest.mark.timeout(240)
 def test_a_run_with_its_dashboard_from_the_first_to_the_last(tmp_path: Path) -> None:
     folder = tmp_path / "out"
     path = write_walkers(tmp_path, members=2, per_process=2, steps=100_000_000)
