@@ -26,7 +26,10 @@ export function beep() {
   try {
     audio ??= new AudioContext();
     audio.resume();
-    [[0, 660], [0.18, 880]].forEach(([wait, pitch]) => {
+    [
+      [0, 660],
+      [0.18, 880],
+    ].forEach(([wait, pitch]) => {
       const tone = audio.createOscillator();
       const volume = audio.createGain();
       const start = audio.currentTime + wait;
@@ -45,13 +48,20 @@ export function beep() {
 
 /** The server's alarms in one form, gravest and newest first. */
 export function sorted(alarms) {
-  return (alarms ?? []).map((alarm) => ({
-    level: "warning", simulation: "", ...alarm,
-    kind: alarm.kind ?? alarm.rule ?? "alarm",
-    message: alarm.message ?? alarm.text ?? String(alarm.rule ?? alarm.kind ?? "alarm").replaceAll("_", " "),
-    key: alarm.id ?? `${alarm.rule ?? alarm.kind}/${alarm.simulation ?? ""}`,
-    since: alarm.since ?? alarm.stamp ?? 0,
-  })).sort((a, b) => (GRAVITY[a.level] ?? 1) - (GRAVITY[b.level] ?? 1) || b.since - a.since);
+  return (alarms ?? [])
+    .map((alarm) => ({
+      level: "warning",
+      simulation: "",
+      ...alarm,
+      kind: alarm.kind ?? alarm.rule ?? "alarm",
+      message:
+        alarm.message ??
+        alarm.text ??
+        String(alarm.rule ?? alarm.kind ?? "alarm").replaceAll("_", " "),
+      key: alarm.id ?? `${alarm.rule ?? alarm.kind}/${alarm.simulation ?? ""}`,
+      since: alarm.since ?? alarm.stamp ?? 0,
+    }))
+    .sort((a, b) => (GRAVITY[a.level] ?? 1) - (GRAVITY[b.level] ?? 1) || b.since - a.since);
 }
 
 /** Many alarms of one rule as one line: the gravest stands for the others. */
@@ -76,13 +86,27 @@ export function bar(root) {
   function draw() {
     const alarms = sorted(store.get("overview")?.alarms);
     if (cut !== null && Date.now() - cut > 3000) {
-      alarms.unshift({ key: "connection", kind: "connection", level: "error", simulation: "", since: cut / 1000,
-        message: "The dashboard's server is out of reach: what is shown is old. The run itself does not depend on it." });
+      alarms.unshift({
+        key: "connection",
+        kind: "connection",
+        level: "error",
+        simulation: "",
+        since: cut / 1000,
+        message:
+          "The dashboard's server is out of reach: what is shown is old. The run itself does not depend on it.",
+      });
     }
     const run = store.get("run");
     if (run?.state === "lost") {
-      alarms.unshift({ key: "stager", kind: "stager", level: "error", simulation: "", since: 0,
-        message: `Nothing is heard from the run: its stager does not answer. ${run.error ?? ""}`.trim() });
+      alarms.unshift({
+        key: "stager",
+        kind: "stager",
+        level: "error",
+        simulation: "",
+        since: 0,
+        message:
+          `Nothing is heard from the run: its stager does not answer. ${run.error ?? ""}`.trim(),
+      });
     }
     root.hidden = alarms.length === 0;
     const groups = together(alarms);
@@ -102,7 +126,13 @@ export function bar(root) {
     const where = h("strong", {});
     const text = h("span", {});
     const others = h("strong", {});
-    return { node: h("li", { testid: "alarm" }, glyph, where, text, others), glyph, where, text, others };
+    return {
+      node: h("li", { testid: "alarm" }, glyph, where, text, others),
+      glyph,
+      where,
+      text,
+      others,
+    };
   }
 
   function update(parts, alarm) {

@@ -74,7 +74,10 @@ export async function post(path, body = {}, { key = newKey() } = {}) {
 
 /** Save a Blob, or what is at `path` (string or URL), as a file called `name`. */
 export async function download(what, name) {
-  const blob = what instanceof Blob ? what : await (await ask(what instanceof URL ? what : address(what), {})).blob();
+  const blob =
+    what instanceof Blob
+      ? what
+      : await (await ask(what instanceof URL ? what : address(what), {})).blob();
   const url = URL.createObjectURL(blob);
   const link = document.createElement("a");
   link.href = url;

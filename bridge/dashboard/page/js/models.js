@@ -12,7 +12,8 @@ export function stateOf(line, at = null) {
   const approval = line.approval?.state;
   if (approval === "awaiting") return "awaiting";
   if (approval === "denied" || line.verdict === "denied") return "denied";
-  if (line.verdict === "awaiting_approval") return approval === "approved" ? "approved" : "awaiting";
+  if (line.verdict === "awaiting_approval")
+    return approval === "approved" ? "approved" : "awaiting";
   if (line.verdict === "refused") return "refused";
   if (line.verdict === "dry_run") return "dry run";
   return approval === "approved" ? "approved" : "sent";
@@ -46,7 +47,10 @@ export class Ledger extends Model {
 
   constructor(connection) {
     super();
-    connection.subscribe("ledger", { limit: 1000 }, (message) => this.#take(message), { every: 0.25, live: true });
+    connection.subscribe("ledger", { limit: 1000 }, (message) => this.#take(message), {
+      every: 0.25,
+      live: true,
+    });
   }
 
   get(id) {
@@ -55,7 +59,9 @@ export class Ledger extends Model {
 
   /** Lines that a person may still answer: none once the run is over. */
   get awaiting() {
-    return store.get("run")?.state === "ended" ? [] : this.lines.filter((line) => stateOf(line) === "awaiting");
+    return store.get("run")?.state === "ended"
+      ? []
+      : this.lines.filter((line) => stateOf(line) === "awaiting");
   }
 
   #take({ data, first }) {
@@ -80,7 +86,10 @@ export class Events extends Model {
 
   constructor(connection) {
     super();
-    connection.subscribe("events", { limit: 1000 }, (message) => this.#take(message), { every: 0.25, live: true });
+    connection.subscribe("events", { limit: 1000 }, (message) => this.#take(message), {
+      every: 0.25,
+      live: true,
+    });
   }
 
   #take({ data, first }) {

@@ -16,13 +16,36 @@ const SPEEDS = [
 export function replay(root) {
   let [start, end, alive, playing, speed, timer] = [0, 0, false, false, "10", null];
 
-  const slider = h("input", { type: "range", min: 0, max: 1000, value: 1000, step: 1, testid: "replay-slider", "aria-label": "Time shown" });
-  const play = iconButton("play", "Play", () => toggle(), { testid: "replay-play", "aria-keyshortcuts": "Space" });
+  const slider = h("input", {
+    type: "range",
+    min: 0,
+    max: 1000,
+    value: 1000,
+    step: 1,
+    testid: "replay-slider",
+    "aria-label": "Time shown",
+  });
+  const play = iconButton("play", "Play", () => toggle(), {
+    testid: "replay-play",
+    "aria-keyshortcuts": "Space",
+  });
   const shown = h("output", { class: "replay-time", testid: "replay-time" });
   const from = h("span", { class: "muted replay-end" });
   const to = h("span", { class: "muted replay-end" });
-  const now = h("button", { type: "button", class: "button replay-live", testid: "replay-live", onclick: () => live() }, "Live");
-  const speeds = segmented("Speed of replay", SPEEDS, speed, (value) => { speed = value; }, { testid: "replay-speed" });
+  const now = h(
+    "button",
+    { type: "button", class: "button replay-live", testid: "replay-live", onclick: () => live() },
+    "Live",
+  );
+  const speeds = segmented(
+    "Speed of replay",
+    SPEEDS,
+    speed,
+    (value) => {
+      speed = value;
+    },
+    { testid: "replay-speed" },
+  );
   root.append(play, speeds, from, slider, to, shown, now);
   slider.addEventListener("input", () => show(start + (slider.value / 1000) * (end - start)));
 
@@ -63,7 +86,11 @@ export function replay(root) {
     const share = at === null ? 1 : (at - start) / Math.max(1e-9, end - start);
     if (document.activeElement !== slider || playing) slider.value = Math.round(share * 1000);
     slider.style.setProperty("--share", `${(share * 100).toFixed(2)}%`);
-    attribute(slider, "aria-valuetext", at === null ? (alive ? "now" : "end of the run") : format.date(at));
+    attribute(
+      slider,
+      "aria-valuetext",
+      at === null ? (alive ? "now" : "end of the run") : format.date(at),
+    );
     put(from, format.clock(start));
     put(to, format.clock(end));
     put(shown, at === null ? "" : `${format.clock(at)} · ${format.duration(at - start)} in`);

@@ -9,10 +9,22 @@ let lists = 0;
  * `update(parts, item)`, `onSelect(item)`. Returns {element, set(items), select(key)}. What somebody
  * has scrolled to stays where it is when rows come in above it.
  */
-export function virtualList({ label, testid = null, rowHeight, key, make, update, onSelect = null }) {
+export function virtualList({
+  label,
+  testid = null,
+  rowHeight,
+  key,
+  make,
+  update,
+  onSelect = null,
+}) {
   const id = `list-${++lists}`;
   const space = h("div", { class: "virtual-space" });
-  const element = h("div", { class: "virtual", testid, role: "listbox", tabindex: 0, "aria-label": label }, space);
+  const element = h(
+    "div",
+    { class: "virtual", testid, role: "listbox", tabindex: 0, "aria-label": label },
+    space,
+  );
   const nodes = new Map();
   let [items, chosen, pending] = [[], null, false];
 
@@ -21,25 +33,36 @@ export function virtualList({ label, testid = null, rowHeight, key, make, update
     const first = Math.max(0, Math.floor(element.scrollTop / rowHeight) - 6);
     const count = Math.ceil((element.clientHeight || 600) / rowHeight) + 12;
     const part = items.slice(first, first + count).map((item, i) => ({ item, index: first + i }));
-    keyed(space, nodes, part, ({ item }) => key(item), ({ item }) => {
-      const parts = make(item);
-      parts.node.classList.add("virtual-row");
-      attribute(parts.node, "role", "option");
-      parts.node.id = `${id}-${key(item)}`;
-      parts.node.addEventListener("click", () => pick(parts.item));
-      return parts;
-    }, (parts, { item, index }) => {
-      parts.item = item;
-      if (parts.index !== index) {
-        parts.index = index;
-        parts.node.style.setProperty("transform", `translateY(${index * rowHeight}px)`);
-      }
-      attribute(parts.node, "aria-selected", String(key(item) === chosen));
-      attribute(parts.node, "aria-posinset", index + 1);
-      attribute(parts.node, "aria-setsize", items.length);
-      update(parts, item);
-    });
-    attribute(element, "aria-activedescendant", chosen !== null && nodes.has(chosen) ? `${id}-${chosen}` : null);
+    keyed(
+      space,
+      nodes,
+      part,
+      ({ item }) => key(item),
+      ({ item }) => {
+        const parts = make(item);
+        parts.node.classList.add("virtual-row");
+        attribute(parts.node, "role", "option");
+        parts.node.id = `${id}-${key(item)}`;
+        parts.node.addEventListener("click", () => pick(parts.item));
+        return parts;
+      },
+      (parts, { item, index }) => {
+        parts.item = item;
+        if (parts.index !== index) {
+          parts.index = index;
+          parts.node.style.setProperty("transform", `translateY(${index * rowHeight}px)`);
+        }
+        attribute(parts.node, "aria-selected", String(key(item) === chosen));
+        attribute(parts.node, "aria-posinset", index + 1);
+        attribute(parts.node, "aria-setsize", items.length);
+        update(parts, item);
+      },
+    );
+    attribute(
+      element,
+      "aria-activedescendant",
+      chosen !== null && nodes.has(chosen) ? `${id}-${chosen}` : null,
+    );
   }
 
   function soon() {
@@ -56,14 +79,22 @@ export function virtualList({ label, testid = null, rowHeight, key, make, update
 
   element.addEventListener("scroll", soon, { passive: true });
   element.addEventListener("keydown", (event) => {
-    const jump = { ArrowDown: 1, ArrowUp: -1, PageDown: 10, PageUp: -10, Home: -Infinity, End: Infinity }[event.key];
+    const jump = {
+      ArrowDown: 1,
+      ArrowUp: -1,
+      PageDown: 10,
+      PageUp: -10,
+      Home: -Infinity,
+      End: Infinity,
+    }[event.key];
     if (jump === undefined || !items.length || event.target !== element) return;
     event.preventDefault();
     const here = items.findIndex((item) => key(item) === chosen);
     const next = Math.min(items.length - 1, Math.max(0, here < 0 ? 0 : here + jump));
     const top = next * rowHeight;
     if (top < element.scrollTop) element.scrollTop = top;
-    if (top + rowHeight > element.scrollTop + element.clientHeight) element.scrollTop = top + rowHeight - element.clientHeight;
+    if (top + rowHeight > element.scrollTop + element.clientHeight)
+      element.scrollTop = top + rowHeight - element.clientHeight;
     pick(items[next]);
   });
   const sized = new ResizeObserver(soon);
@@ -73,7 +104,10 @@ export function virtualList({ label, testid = null, rowHeight, key, make, update
     element,
     set(next) {
       const scrolled = element.scrollTop;
-      const anchor = scrolled > 0 && items.length ? Math.min(items.length - 1, Math.floor(scrolled / rowHeight)) : -1;
+      const anchor =
+        scrolled > 0 && items.length
+          ? Math.min(items.length - 1, Math.floor(scrolled / rowHeight))
+          : -1;
       const name = anchor >= 0 ? key(items[anchor]) : null;
       items = next;
       space.style.setProperty("height", `${items.length * rowHeight}px`);

@@ -24,25 +24,36 @@ export function approvals({ api, connection, ledger }) {
   const nodes = new Map();
   const mine = new Set();
   let waiting = new Set();
-  const element = h("div", { class: "approvals", role: "list", "aria-label": "Decisions that wait for approval", testid: "approvals" });
+  const element = h("div", {
+    class: "approvals",
+    role: "list",
+    "aria-label": "Decisions that wait for approval",
+    testid: "approvals",
+  });
 
   async function decide(parts, verdict) {
     const { line } = parts;
     parts.busy = true;
-    [parts.approve, parts.deny].forEach((control) => { control.disabled = true; });
+    [parts.approve, parts.deny].forEach((control) => {
+      control.disabled = true;
+    });
     mine.add(line.id);
     try {
       const body = { verdict, reason: parts.reason.value.trim() };
       if (author()) body.author = author();
       const answer = await api.post(`approvals/${encodeURIComponent(line.id)}`, body);
       const other = answer.already || (answer.state && answer.state !== DONE[verdict]);
-      const text = other ? `Somebody was quicker: it was ${format.words(answer.state)} already${answer.by ? ` by ${answer.by}` : ""}.` : `${whatOf(line)}: ${format.words(answer.state ?? DONE[verdict])}.`;
+      const text = other
+        ? `Somebody was quicker: it was ${format.words(answer.state)} already${answer.by ? ` by ${answer.by}` : ""}.`
+        : `${whatOf(line)}: ${format.words(answer.state ?? DONE[verdict])}.`;
       toast(text, { level: other ? "warning" : "ok" });
     } catch (error) {
       mine.delete(line.id);
       toast(error.message, { level: "error" });
       parts.busy = false;
-      [parts.approve, parts.deny].forEach((control) => { control.disabled = false; });
+      [parts.approve, parts.deny].forEach((control) => {
+        control.disabled = false;
+      });
     }
   }
 
@@ -54,14 +65,37 @@ export function approvals({ api, connection, ledger }) {
     parts.left = h("span", { class: "tabular" });
     parts.bar = h("div", { class: "countdown-bar" });
     parts.otherwise = h("span", { class: "muted" });
-    parts.reason = h("input", { type: "text", maxlength: 500, placeholder: "Reason (optional)", "aria-label": "Reason for the verdict", testid: `approval-reason-${line.id}` });
-    parts.approve = button("Approve", () => decide(parts, "approve"), { kind: "primary", icon: "check", testid: `approve-${line.id}` });
-    parts.deny = button("Deny", () => decide(parts, "deny"), { kind: "danger", icon: "close", testid: `deny-${line.id}` });
-    parts.node = h("article", { class: "approval", role: "listitem", testid: `approval-${line.id}` },
-      h("header", {}, parts.title, parts.who), parts.why,
+    parts.reason = h("input", {
+      type: "text",
+      maxlength: 500,
+      placeholder: "Reason (optional)",
+      "aria-label": "Reason for the verdict",
+      testid: `approval-reason-${line.id}`,
+    });
+    parts.approve = button("Approve", () => decide(parts, "approve"), {
+      kind: "primary",
+      icon: "check",
+      testid: `approve-${line.id}`,
+    });
+    parts.deny = button("Deny", () => decide(parts, "deny"), {
+      kind: "danger",
+      icon: "close",
+      testid: `deny-${line.id}`,
+    });
+    parts.node = h(
+      "article",
+      { class: "approval", role: "listitem", testid: `approval-${line.id}` },
+      h("header", {}, parts.title, parts.who),
+      parts.why,
       h("div", { class: "approval-actions" }, parts.approve, parts.deny, parts.reason),
-      h("div", { class: "countdown" }, parts.bar), h("footer", {}, parts.left, parts.otherwise),
-      frameButtons(framesOf(line.frame, line.evidence, line.simulation), { testid: "approval-frame", most: 1 }), evidenceTable(line.evidence));
+      h("div", { class: "countdown" }, parts.bar),
+      h("footer", {}, parts.left, parts.otherwise),
+      frameButtons(framesOf(line.frame, line.evidence, line.simulation), {
+        testid: "approval-frame",
+        most: 1,
+      }),
+      evidenceTable(line.evidence),
+    );
     return parts;
   }
 
@@ -75,7 +109,9 @@ export function approvals({ api, connection, ledger }) {
 
   function count(parts) {
     const { until, default: otherwise } = parts.line.approval ?? {};
-    const word = { approve: "approved", approved: "approved", deny: "denied", denied: "denied" }[otherwise] ?? (otherwise ? format.words(otherwise) : "denied");
+    const word =
+      { approve: "approved", approved: "approved", deny: "denied", denied: "denied" }[otherwise] ??
+      (otherwise ? format.words(otherwise) : "denied");
     if (!until) {
       put(parts.left, "No time limit");
       put(parts.otherwise, "it waits until somebody answers");
@@ -87,7 +123,10 @@ export function approvals({ api, connection, ledger }) {
     const whole = Math.max(1, until - (parts.line.decided || now));
     put(parts.left, left > 0 ? `${format.duration(Math.ceil(left))} left` : "The time is over");
     put(parts.otherwise, left > 0 ? `then it is ${word}` : `it is being ${word}`);
-    parts.bar.style.setProperty("width", `${(Math.max(0, Math.min(1, left / whole)) * 100).toFixed(1)}%`);
+    parts.bar.style.setProperty(
+      "width",
+      `${(Math.max(0, Math.min(1, left / whole)) * 100).toFixed(1)}%`,
+    );
     attribute(parts.node, "data-urgent", left < 20 ? "true" : null);
   }
 
@@ -96,36 +135,60 @@ export function approvals({ api, connection, ledger }) {
     /** Approve or deny everything that waits at the moment, after a question. */
     async all(verdict) {
       const lines = ledger.awaiting;
-      const answer = await confirm(`${verdict === "approve" ? "Approve" : "Deny"} ${lines.length} decisions?`, "Those that wait at this moment; others that come later are not touched.",
-        { action: `${verdict === "approve" ? "Approve" : "Deny"} ${lines.length}`, kind: verdict === "approve" ? "primary" : "danger", testid: `${verdict}-all-confirm` });
+      const answer = await confirm(
+        `${verdict === "approve" ? "Approve" : "Deny"} ${lines.length} decisions?`,
+        "Those that wait at this moment; others that come later are not touched.",
+        {
+          action: `${verdict === "approve" ? "Approve" : "Deny"} ${lines.length}`,
+          kind: verdict === "approve" ? "primary" : "danger",
+          testid: `${verdict}-all-confirm`,
+        },
+      );
       if (!answer) return;
       let [done, other] = [0, ""];
       for (const line of lines) {
         mine.add(line.id);
         try {
-          const said = await api.post(`approvals/${encodeURIComponent(line.id)}`, { verdict, reason: answer.reason, ...(author() && { author: author() }) });
+          const said = await api.post(`approvals/${encodeURIComponent(line.id)}`, {
+            verdict,
+            reason: answer.reason,
+            ...(author() && { author: author() }),
+          });
           if (!said.already) done += 1;
         } catch (error) {
           mine.delete(line.id);
           other = error.message;
         }
       }
-      toast(`${done} of ${lines.length} ${DONE[verdict]}${done < lines.length ? `; the others were settled before${other ? `, or: ${other}` : "."}` : "."}`, { level: done < lines.length ? "warning" : "ok" });
+      toast(
+        `${done} of ${lines.length} ${DONE[verdict]}${done < lines.length ? `; the others were settled before${other ? `, or: ${other}` : "."}` : "."}`,
+        { level: done < lines.length ? "warning" : "ok" },
+      );
     },
     draw() {
       const lines = ledger.awaiting;
       const now = new Set(lines.map((line) => line.id));
-      const others = [...waiting].filter((id) => !now.has(id) && !mine.has(id)).map((id) => ledger.get(id)).filter((line) => line && stateOf(line) !== "awaiting");
+      const others = [...waiting]
+        .filter((id) => !now.has(id) && !mine.has(id))
+        .map((id) => ledger.get(id))
+        .filter((line) => line && stateOf(line) !== "awaiting");
       if (others.length > 2) {
         const approved = others.filter((line) => line.approval?.state === "approved").length;
-        toast(`${others.length} decisions were settled: ${approved} approved, ${others.length - approved} denied. The ledger says by whom.`, { seconds: 8 });
+        toast(
+          `${others.length} decisions were settled: ${approved} approved, ${others.length - approved} denied. The ledger says by whom.`,
+          { seconds: 8 },
+        );
       } else {
         for (const line of others) toast(settled(line), { seconds: 8 });
       }
       waiting = now;
       attribute(element, "data-many", lines.length > 4 ? "true" : null);
       // The one whose time ends first comes first.
-      const order = [...lines].sort((a, b) => (a.approval?.until || Infinity) - (b.approval?.until || Infinity) || b.decided - a.decided);
+      const order = [...lines].sort(
+        (a, b) =>
+          (a.approval?.until || Infinity) - (b.approval?.until || Infinity) ||
+          b.decided - a.decided,
+      );
       keyed(element, nodes, order.slice(0, 50), (line) => line.id, make, update);
       return lines.length;
     },

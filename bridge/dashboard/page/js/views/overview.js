@@ -9,12 +9,17 @@ import { droppedWhere, inspector } from "./simulation.js";
 const GRAVITY = { lost: 0, paused: 1, waiting: 2, running: 3, finished: 4 };
 const RESORT = 2000;
 const ORDERS = [
-  { value: "attention", label: "Needs attention" }, { value: "name", label: "Name" },
-  { value: "rate", label: "Frames/s" }, { value: "ns_per_day", label: "ns/day" }, { value: "lag", label: "Lag" },
-  { value: "dropped", label: "Dropped" }, { value: "time", label: "Time" },
+  { value: "attention", label: "Needs attention" },
+  { value: "name", label: "Name" },
+  { value: "rate", label: "Frames/s" },
+  { value: "ns_per_day", label: "ns/day" },
+  { value: "lag", label: "Lag" },
+  { value: "dropped", label: "Dropped" },
+  { value: "time", label: "Time" },
 ];
 const DENSITIES = [
-  { value: "cards", label: "Cards", icon: "cards" }, { value: "rows", label: "Rows", icon: "rows" },
+  { value: "cards", label: "Cards", icon: "cards" },
+  { value: "rows", label: "Rows", icon: "rows" },
   { value: "tiles", label: "Tiles", icon: "grid" },
 ];
 const names = new Intl.Collator(undefined, { numeric: true });
@@ -22,45 +27,127 @@ const names = new Intl.Collator(undefined, { numeric: true });
 export function mount(root, context) {
   const { store } = context;
   const cards = new Map();
-  let [query, shownState, order, density] = ["", "all", memory.get("order", "attention"), memory.get("density", null)];
+  let [query, shownState, order, density] = [
+    "",
+    "all",
+    memory.get("order", "attention"),
+    memory.get("density", null),
+  ];
   let [rows, sequence, arranged, arrangement] = [[], [], 0, ""];
   let concerned = new Map();
 
   const search = h("input", {
-    type: "search", placeholder: "Filter simulations  /", "aria-label": "Filter simulations", "data-filter": true, testid: "overview-filter",
-    oninput: (event) => { query = event.target.value.trim().toLowerCase(); arrange(true); },
+    type: "search",
+    placeholder: "Filter simulations  /",
+    "aria-label": "Filter simulations",
+    "data-filter": true,
+    testid: "overview-filter",
+    oninput: (event) => {
+      query = event.target.value.trim().toLowerCase();
+      arrange(true);
+    },
   });
-  const states = select("State", [{ value: "all", label: "All states" }, "running", "paused", "waiting", "finished", "lost",
-    { value: "attention", label: "with an alarm" }], shownState, (value) => { shownState = value; arrange(true); }, { testid: "overview-state" });
-  const sorting = select("Order", ORDERS, order, (value) => { order = value; memory.set("order", value); arrange(true); }, { testid: "overview-order" });
-  const dense = segmented("Size of the cards", DENSITIES, density, (value) => {
-    density = value;
-    memory.set("density", value);
-    arrange(true);
-  }, { testid: "overview-density" });
+  const states = select(
+    "State",
+    [
+      { value: "all", label: "All states" },
+      "running",
+      "paused",
+      "waiting",
+      "finished",
+      "lost",
+      { value: "attention", label: "with an alarm" },
+    ],
+    shownState,
+    (value) => {
+      shownState = value;
+      arrange(true);
+    },
+    { testid: "overview-state" },
+  );
+  const sorting = select(
+    "Order",
+    ORDERS,
+    order,
+    (value) => {
+      order = value;
+      memory.set("order", value);
+      arrange(true);
+    },
+    { testid: "overview-order" },
+  );
+  const dense = segmented(
+    "Size of the cards",
+    DENSITIES,
+    density,
+    (value) => {
+      density = value;
+      memory.set("density", value);
+      arrange(true);
+    },
+    { testid: "overview-density" },
+  );
   const shown = h("span", { class: "muted", testid: "overview-shown", "aria-live": "polite" });
-  const toolbar = h("div", { class: "toolbar" }, search, states, h("label", { class: "line" }, h("span", { class: "muted" }, "Sort"), sorting), dense, shown);
-  const head = h("div", { class: "cards-head", "aria-hidden": "true" },
-    ["State", "Simulation", "Engine", "Time", "Step", "Speed", "Frames/s", "", "Lag", "Dropped", "Last command"].map((label) => h("span", {}, label)));
+  const toolbar = h(
+    "div",
+    { class: "toolbar" },
+    search,
+    states,
+    h("label", { class: "line" }, h("span", { class: "muted" }, "Sort"), sorting),
+    dense,
+    shown,
+  );
+  const head = h(
+    "div",
+    { class: "cards-head", "aria-hidden": "true" },
+    [
+      "State",
+      "Simulation",
+      "Engine",
+      "Time",
+      "Step",
+      "Speed",
+      "Frames/s",
+      "",
+      "Lag",
+      "Dropped",
+      "Last command",
+    ].map((label) => h("span", {}, label)),
+  );
   const list = h("div", { class: "cards", role: "list", "aria-label": "Simulations" });
   const empty = blank("No simulation yet", "Cards appear here as simulations connect to the run.");
   const details = inspector(context, () => store.set("simulation", null));
-  root.append(h("div", { class: "overview" }, h("div", { class: "overview-main" }, toolbar, head, list, empty), details.element));
+  root.append(
+    h(
+      "div",
+      { class: "overview" },
+      h("div", { class: "overview-main" }, toolbar, head, list, empty),
+      details.element,
+    ),
+  );
 
-  const seen = new IntersectionObserver((entries) => {
-    for (const entry of entries) {
-      const card = entry.target.headraceCard;
-      card.visible = entry.isIntersecting;
-      if (card.visible) refresh(card);
-    }
-  }, { root: root.parentElement, rootMargin: "200px" });
+  const seen = new IntersectionObserver(
+    (entries) => {
+      for (const entry of entries) {
+        const card = entry.target.headraceCard;
+        card.visible = entry.isIntersecting;
+        if (card.visible) refresh(card);
+      }
+    },
+    { root: root.parentElement, rootMargin: "200px" },
+  );
 
   function make(row) {
     const parts = { visible: true, row };
     const cell = (name, label) => {
       const value = h("span", { class: "value" });
       parts[name] = value;
-      const node = h("span", { class: `cell ${name}` }, value, label && h("span", { class: "label" }, label));
+      const node = h(
+        "span",
+        { class: `cell ${name}` },
+        value,
+        label && h("span", { class: "label" }, label),
+      );
       parts[`${name}Cell`] = node;
       return node;
     };
@@ -69,14 +156,31 @@ export function mount(root, context) {
     parts.engine = h("span", { class: "engine" });
     parts.spark = spark(160, 28);
     parts.last = h("span", { class: "last" });
-    parts.node = h("article", {
-      class: "card", role: "listitem", tabindex: 0, testid: `card-${row.name}`, "aria-label": `Simulation ${row.name}`,
-      onclick: () => choose(row.name),
-      onkeydown: (event) => {
-        if (event.key === "Enter") choose(row.name);
+    parts.node = h(
+      "article",
+      {
+        class: "card",
+        role: "listitem",
+        tabindex: 0,
+        testid: `card-${row.name}`,
+        "aria-label": `Simulation ${row.name}`,
+        onclick: () => choose(row.name),
+        onkeydown: (event) => {
+          if (event.key === "Enter") choose(row.name);
+        },
       },
-    }, parts.state, parts.name, parts.engine, cell("time"), cell("step", "step"), cell("speed"), cell("rate", "frames/s"),
-    parts.spark, cell("lag", "lag"), cell("drop", "dropped"), parts.last);
+      parts.state,
+      parts.name,
+      parts.engine,
+      cell("time"),
+      cell("step", "step"),
+      cell("speed"),
+      cell("rate", "frames/s"),
+      parts.spark,
+      cell("lag", "lag"),
+      cell("drop", "dropped"),
+      parts.last,
+    );
     parts.node.headraceCard = parts;
     seen.observe(parts.node);
     return parts;
@@ -95,7 +199,12 @@ export function mount(root, context) {
     const unit = row.time_unit ?? "";
     put(parts.time, unit ? format.time(row.time, unit) : `t ${format.time(row.time)}`);
     put(parts.step, format.integer(row.step < 0 ? null : row.step));
-    put(parts.speed, row.ns_per_day === null || row.ns_per_day === undefined ? "" : `${format.number(row.ns_per_day, 3)} ns/day`);
+    put(
+      parts.speed,
+      row.ns_per_day === null || row.ns_per_day === undefined
+        ? ""
+        : `${format.number(row.ns_per_day, 3)} ns/day`,
+    );
     put(parts.rate, format.rate(row.rate));
     put(parts.lag, format.integer(row.lag));
     put(parts.drop, format.integer(row.dropped));
@@ -104,7 +213,12 @@ export function mount(root, context) {
     attribute(parts.dropCell, "data-bad", row.dropped > 0 || where ? "true" : null);
     attribute(parts.lagCell, "data-bad", concerned.get(row.name)?.late ? "true" : null);
     const command = row.last_command;
-    put(parts.last, command ? `${command.what} · ${format.words(command.state)}${command.step >= 0 && command.step !== null ? ` at step ${format.integer(command.step)}` : ""}` : "no command yet");
+    put(
+      parts.last,
+      command
+        ? `${command.what} · ${format.words(command.state)}${command.step >= 0 && command.step !== null ? ` at step ${format.integer(command.step)}` : ""}`
+        : "no command yet",
+    );
     attribute(parts.last, "data-none", command ? null : "true");
     attribute(parts.last, "title", parts.last.headraceText);
     parts.spark.set(row.spark);
@@ -120,11 +234,18 @@ export function mount(root, context) {
 
   function rank(row) {
     const level = concerned.get(row.name)?.level;
-    return level === "error" ? -2 : level ? -1 : (GRAVITY[row.state] ?? 3) === 3 ? 3 : GRAVITY[row.state];
+    return level === "error"
+      ? -2
+      : level
+        ? -1
+        : (GRAVITY[row.state] ?? 3) === 3
+          ? 3
+          : GRAVITY[row.state];
   }
 
   function keep(row) {
-    if (query && !`${row.name} ${row.engine ?? ""} ${row.state}`.toLowerCase().includes(query)) return false;
+    if (query && !`${row.name} ${row.engine ?? ""} ${row.state}`.toLowerCase().includes(query))
+      return false;
     if (shownState === "attention") return concerned.has(row.name) || row.state === "lost";
     return shownState === "all" || row.state === shownState;
   }
@@ -133,8 +254,15 @@ export function mount(root, context) {
   // somebody points at a card, so that nothing jumps away.
   function arrange(force = false) {
     const fresh = `${rows.length}`;
-    if (force || fresh !== arrangement || (performance.now() - arranged > RESORT && !list.matches(":hover"))) {
-      const by = compare[order] ?? ((a, b) => (b[order] ?? -Infinity) - (a[order] ?? -Infinity) || names.compare(a.name, b.name));
+    if (
+      force ||
+      fresh !== arrangement ||
+      (performance.now() - arranged > RESORT && !list.matches(":hover"))
+    ) {
+      const by =
+        compare[order] ??
+        ((a, b) =>
+          (b[order] ?? -Infinity) - (a[order] ?? -Infinity) || names.compare(a.name, b.name));
       sequence = [...rows].sort(by).map((row) => row.name);
       [arranged, arrangement] = [performance.now(), fresh];
     }
@@ -145,14 +273,26 @@ export function mount(root, context) {
     attribute(list, "data-density", how);
     attribute(head, "data-density", how);
     head.hidden = how !== "rows" || visible.length === 0;
-    keyed(list, cards, visible, (row) => row.name, make, (parts, row) => {
-      parts.row = row;
-      if (parts.visible) refresh(parts);
-    });
+    keyed(
+      list,
+      cards,
+      visible,
+      (row) => row.name,
+      make,
+      (parts, row) => {
+        parts.row = row;
+        if (parts.visible) refresh(parts);
+      },
+    );
     for (const parts of cards.values()) if (!parts.node.isConnected) seen.unobserve(parts.node);
     empty.hidden = visible.length > 0;
     put(empty.firstChild, rows.length ? "No simulation fits the filter" : "No simulation yet");
-    put(shown, visible.length === rows.length ? `${format.integer(rows.length)} simulation${rows.length === 1 ? "" : "s"}` : `${visible.length} of ${format.integer(rows.length)}`);
+    put(
+      shown,
+      visible.length === rows.length
+        ? `${format.integer(rows.length)} simulation${rows.length === 1 ? "" : "s"}`
+        : `${visible.length} of ${format.integer(rows.length)}`,
+    );
   }
 
   function draw(data) {
@@ -173,8 +313,12 @@ export function mount(root, context) {
   function inspect() {
     const name = store.get("simulation");
     const row = rows.find((one) => one.name === name);
-    details.show(row, row && sorted(store.get("overview")?.alarms).filter((alarm) => alarm.simulation === name));
-    for (const parts of cards.values()) attribute(parts.node, "aria-current", parts.row.name === name ? "true" : null);
+    details.show(
+      row,
+      row && sorted(store.get("overview")?.alarms).filter((alarm) => alarm.simulation === name),
+    );
+    for (const parts of cards.values())
+      attribute(parts.node, "aria-current", parts.row.name === name ? "true" : null);
   }
 
   const ends = [store.on("overview", draw), store.on("simulation", inspect)];
