@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -67,3 +68,18 @@ def test_thinning_keeps_spikes_and_ends(limit: int) -> None:
     assert len(kept) <= max(limit, 6)
     assert {0, 999, 123, 871} <= set(kept.tolist())
     assert np.all(np.diff(kept) > 0)
+
+
+def test_a_stretch_of_the_axis_alone(tmp_path: Path) -> None:
+    with open_feed(RunDirectory(make_run(tmp_path / "run", 0.0))) as feed:
+        stretches: list[tuple[Any, tuple[float, float]]] = [
+            ("time", (1.0, 2.0)),
+            ("step", (4, 8)),
+        ]
+        for x, between in stretches:
+            _, arrays = feed.series(["rmsd"], x=x, between=between)
+            assert arrays["y0"].tolist() == [2.0, 3.0, 4.0]
+        meta, _ = feed.series(["rmsd"], between=(100.0, 200.0))
+        assert meta["series"] == []
+        with pytest.raises(ConfigError, match="smaller number"):
+            feed.series(["rmsd"], between=(2.0, 1.0))
