@@ -5,6 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from bridge.dashboard.channels import CHANNELS, Answer, Options, convert_options
 from bridge.dashboard.sockets import Subscription
@@ -88,3 +91,53 @@ def test_options_that_are_wrong_are_refused_in_a_sentence(
         convert_options(CHANNELS[channel].options, options)
     assert word in str(caught.value)
     assert str(caught.value).endswith(".")
+
+
+class OfALog(RuleBasedStateMachine):
+    """A page, a subscription and a log that grows, in every order of events."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.subscription = make("points")
+        self.log: list[int] = []
+        self.seen: list[int] = []
+        self.flying: list[tuple[int, bool, list[int]]] = []
+        self.now = 0.0
+
+    @rule(count=st.integers(1, 5))
+    def grow(self, count: int) -> None:
+        self.log += range(len(self.log), len(self.log) + count)
+
+    @precondition(lambda self: not self.subscription.in_flight)
+    @rule(limit=st.integers(1, 4))
+    def send(self, limit: int) -> None:
+        self.now += 1.0
+        first = self.subscription.cursor or 0
+        rows = self.log[first : first + limit]
+        reset = self.subscription.cursor is None
+        found = answer(first + len(rows), empty=not rows and not reset)
+        if self.subscription.take(found, self.now):
+            self.flying.append((self.subscription.seq, reset, rows))
+
+    @precondition(lambda self: self.flying)
+    @rule()
+    def acknowledge(self) -> None:
+        seq, reset, rows = self.flying.pop()
+        self.seen = rows if reset else self.seen + rows
+        assert self.subscription.acknowledge(seq)
+
+    @rule()
+    def ask_for_something_else(self) -> None:
+        self.subscription.update(Options(), 0.1)
+
+    @invariant()
+    def one_is_in_flight_at_most(self) -> None:
+        assert len(self.flying) == self.subscription.in_flight <= 1
+
+    @invariant()
+    def nothing_is_missing_and_nothing_comes_twice(self) -> None:
+        assert self.seen == self.log[: len(self.seen)]
+
+
+TestOfALog = OfALog.TestCase
+TestOfALog.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
