@@ -197,7 +197,7 @@ export class Figure {
     } else {
       const newest = points.newest;
       const dim = style.dim && newest > 0 ? { version: newest, background } : null;
-      const size = Math.max(1, Math.round((style.size + few(points.n)) * scale));
+      const size = Math.max(1, Math.round((style.size + few(this.shown ? this.drawn : points.n)) * scale));
       this.drawn = drawPoints(pixels, width, height, points, view, { shade: this.shade, size, opacity: style.opacity, shown, dim });
     }
     ctx.putImageData(image, Math.round(box.left * scale), Math.round(box.top * scale));
@@ -228,7 +228,7 @@ export class Figure {
     ctx.clip();
     for (const { i, colour } of this.heads) {
       const [x, y] = this.place(points.x[i], points.y[i]);
-      dot(ctx, x, y, 4, colour, theme);
+      dot(ctx, x, y, this.heads.length > 40 ? 3 : 4, colour, theme);
     }
     for (const mark of this.marks) {
       mark.at = this.place(mark.x, mark.y);

@@ -1,20 +1,19 @@
 // The reduced space, live.
 
-import { OWN, readable, shadeOf, simulationColours, versionName } from "../embedding/colouring.js";
+import { readable, shadeOf, simulationColours, versionName } from "../embedding/colouring.js";
+import { Controls } from "../embedding/controls.js";
 import { marksOf } from "../embedding/decisions.js";
 import { Figure } from "../embedding/figure.js";
+import { Legend, Strip } from "../embedding/legend.js";
 import { Points } from "../embedding/points.js";
+import { spacesOf } from "../embedding/spaces.js";
 import { memory } from "../state.js";
 import { numbersOf, unitOf, withUnit } from "../plots/columns.js";
-import { onTheme } from "../plots/theme.js";
-import { MAP_NAMES } from "../viridis.js";
-import { backgroundChoice, exportButtons, saveCsv, saveFrames, savePng } from "./export.js";
+import { onTheme, PAPER } from "../plots/theme.js";
+import { exportButtons, saveCsv, saveFrames, savePng } from "./export.js";
 
 const EVERY = 0.1;
 const MOST_CHOSEN = 1000;
-const MOST_LISTED = 60;
-const LIMITS = [20_000, 100_000, 250_000, 500_000];
-const MOST_PIECES = 16;
 const MARKS_EVERY = 1000;
 
 export function mount(root, context) {
@@ -47,31 +46,13 @@ export function mount(root, context) {
   };
 }
 
-/** Pairs of columns that make a map: what the run names first, then whatever has two numbers. */
-function spacesOf(run) {
-  const spaces = [];
-  const add = (title, x, y, more = {}) => {
-    if (x && y && !spaces.some((one) => one.x === x && one.y === y)) spaces.push({ title, x, y, ...more });
-  };
-  const map = (one) => add(one.title || one.name || `${one.x}, ${one.y}`, one.x, one.y, { labels: one.labels, degrees: one.degrees, version: one.version });
-  const { embedding } = run;
-  if (embedding) map((run.maps ?? []).find((one) => one.x === embedding.x && one.y === embedding.y) ?? embedding);
-  for (const one of run.maps ?? []) map(one);
-  for (const { name, size = 1 } of run.columns ?? []) if (size >= 2) add(name, `${name}[0]`, `${name}[1]`);
-  const numbers = numbersOf(run.columns);
-  if (!spaces.length && numbers.length >= 2) add(`${numbers[0].text}, ${numbers[1].text}`, numbers[0].text, numbers[1].text);
-  return spaces;
-}
-
 class EmbeddingView {
   #subscription = null;
-  #hidden = new Set();
   #ranges = {};
   #newest = new Map();
   #marked = 0;
   #marksTimer = 0;
   #versions = "";
-  #legend = "";
 
   constructor(root, context, run) {
     Object.assign(this, { root, context, run });
@@ -91,14 +72,16 @@ class EmbeddingView {
       pick: (i, more) => this.#choose([i], more),
       region: (list, more) => this.#choose(list, more, true),
       next: (by) => this.#next(by),
-      moved: () => { this.fitButton.disabled = false; },
       densityTable: (theme) => readable(this.config.map, theme),
       shade: (theme) => this.#shade(theme),
     });
     this.#build();
     this.#apply();
     this.ends = [
-      onTheme(() => this.figure.themed()),
+      onTheme(() => {
+        this.#heads();
+        this.figure.themed();
+      }),
       store.on("frames", () => this.#chosen()),
       store.on("simulation", () => this.figure.drawOver()),
       context.ledger?.on(() => this.#marks()) ?? (() => {}),
@@ -119,40 +102,21 @@ class EmbeddingView {
     const { ui } = this.context;
     const { h } = ui;
     const { config } = this;
-    this.spaceSelect = h("select", { "aria-label": "Map", testid: "embedding-map", onchange: (event) => {
-      const space = this.spaces[Number(event.target.value)];
-      if (space) this.#space(space.x, space.y);
-    } });
-    this.xSelect = h("select", { "aria-label": "Horizontal axis", testid: "embedding-x", onchange: (event) => this.#space(event.target.value, config.y) });
-    this.ySelect = h("select", { "aria-label": "Vertical axis", testid: "embedding-y", onchange: (event) => this.#space(config.x, event.target.value) });
-    this.colourSelect = h("select", { "aria-label": "Colour by", testid: "embedding-colour", onchange: (event) => this.#set({ colour: event.target.value }) });
+    this.controls = new Controls(ui, config, {
+      space: (k) => { if (this.spaces[k]) this.#space(this.spaces[k].x, this.spaces[k].y); },
+      axes: (x, y) => this.#space(x ?? config.x, y ?? config.y),
+      set: (changed) => this.#set(changed),
+      fit: () => this.figure.fit(),
+    });
     this.#choices();
-    const check = (label, name, testid, title) => h("label", { class: "emb-check", title },
-      h("input", { type: "checkbox", checked: config[name], testid, onchange: (event) => this.#set({ [name]: event.target.checked }) }), label);
-    const field = (label, control) => h("label", { class: "emb-field" }, h("span", {}, label), control);
-    this.fitButton = ui.button("Fit", () => this.figure.fit(), { kind: "quiet", testid: "embedding-fit", title: "Show everything (0, or a double click)" });
-    const controls = h("div", { class: "emb-controls", role: "toolbar", "aria-label": "How points are shown" },
-      field("Map", this.spaceSelect),
-      field("x", this.xSelect), field("y", this.ySelect),
-      field("Colour", this.colourSelect),
-      ui.segmented("Shown as", [{ value: "points", label: "Points" }, { value: "density", label: "Density" }], config.mode, (mode) => this.#set({ mode }), { testid: "embedding-mode" }),
-      h("details", { class: "emb-more" }, h("summary", { testid: "embedding-more" }, "Options"), h("div", { class: "emb-menu" },
-        field("Size", ui.segmented("Size of points", [1, 2, 3].map((value) => ({ value, label: `${value}`, title: `${value} pixels` })), config.size, (size) => this.#set({ size }), { testid: "embedding-size" })),
-        field("Colour map", ui.select("Colour map", MAP_NAMES, config.map, (map) => this.#set({ map }))),
-        field("Points at most", ui.select("Points at most", LIMITS.map((value) => ({ value, label: ui.format.integer(value) })), config.limit, (limit) => this.#set({ limit: Number(limit) }), { testid: "embedding-limit" })),
-        field("Region", ui.segmented("Region", [{ value: "box", label: "Box" }, { value: "lasso", label: "Lasso" }], config.region, (region) => this.#set({ region }), { testid: "embedding-region" })),
-        check("Drag chooses frames", "selecting", "embedding-selecting", "As with Shift held down"),
-        check("Translucent", "translucent", "embedding-translucent", "Points let others shine through"),
-        check("Older versions pale", "dim", "embedding-dim", "Points of older model versions are drawn pale, behind the others"),
-        check("Newest of each simulation", "heads", "embedding-heads", "A dot at the newest point of each simulation"),
-        check("Decisions", "decisions", "embedding-decisions", "Restarts as triangles, other commands as diamonds"),
-        h("label", { class: "emb-check" }, "Pictures ", backgroundChoice(ui)),
-      )),
-      this.fitButton,
-    );
     this.count = h("span", { class: "emb-count", role: "status", testid: "embedding-count" });
-    this.strip = h("div", { class: "emb-strip", role: "group", "aria-label": "Model versions", testid: "embedding-versions", hidden: true });
-    this.legend = h("div", { class: "emb-legend", role: "group", "aria-label": "Legend", testid: "embedding-legend", hidden: true });
+    this.strip = new Strip(ui);
+    this.legend = new Legend(ui, () => {
+      this.#shown();
+      this.#heads();
+      this.#counted();
+      this.figure.later();
+    });
     this.readout = h("div", { class: "emb-readout", role: "status", "aria-live": "polite", testid: "embedding-readout" });
     this.chosenBar = h("div", { class: "emb-chosen", testid: "embedding-chosen" });
     const keys = h("p", { id: "emb-keys", class: "emb-keys" },
@@ -162,26 +126,14 @@ class EmbeddingView {
     })] });
     this.empty = h("p", { class: "emb-empty", testid: "embedding-empty" }, "No points yet.");
     this.figure.element.append(this.empty);
-    panel.body.append(controls, h("div", { class: "emb-middle" }, this.figure.element, this.legend), this.strip,
+    panel.body.append(this.controls.element, h("div", { class: "emb-middle" }, this.figure.element, this.legend.element), this.strip.element,
       h("div", { class: "emb-foot" }, this.readout, this.chosenBar), keys);
     this.root.append(panel);
     this.#chosen();
   }
 
   #choices() {
-    const { h } = this.context.ui;
-    const numbers = numbersOf(this.run.columns);
-    const options = (list, value) => list.map((one) => h("option", { value: one.value, selected: one.value === value }, one.label));
-    // A map may be known before its columns are.
-    for (const text of [this.config.x, this.config.y]) if (!numbers.some((one) => one.text === text)) numbers.push({ text });
-    const named = numbers.map((one) => ({ value: one.text, label: one.text }));
-    const space = this.spaces.findIndex((one) => one.x === this.config.x && one.y === this.config.y);
-    this.spaceSelect.replaceChildren(...options([...this.spaces.map((one, i) => ({ value: String(i), label: one.title })), ...(space < 0 ? [{ value: "-1", label: "own choice" }] : [])], String(space)));
-    this.xSelect.replaceChildren(...options(named, this.config.x));
-    this.ySelect.replaceChildren(...options(named, this.config.y));
-    this.colourSelect.replaceChildren(
-      ...options(OWN, this.config.colour),
-      h("optgroup", { label: "Results" }, options([...named].sort((a, b) => liking(b.value) - liking(a.value)), this.config.colour)));
+    this.controls.choices(this.run.columns, this.spaces, this.config);
   }
 
   /** The run has said more of itself: new columns become choices. */
@@ -295,7 +247,8 @@ class EmbeddingView {
     const text = partly
       ? `${format.integer(points.n)} of ${format.integer(total)} points${stride > 1 ? ` (1 in ${format.integer(stride)})` : ""}`
       : `${format.integer(points.n)} ${points.n === 1 ? "point" : "points"}`;
-    put(this.count, text);
+    const hidden = this.legend.hidden.size;
+    put(this.count, hidden ? `${text}, ${format.integer(hidden)} ${hidden === 1 ? "simulation" : "simulations"} hidden` : text);
     this.empty.hidden = points.n > 0;
     this.count.dataset.sampled = String(partly);
     this.count.title = partly ? "Sampled: not every frame is drawn. “Points at most” is among the options." : "Every frame is drawn.";
@@ -313,7 +266,7 @@ class EmbeddingView {
   #shown() {
     const { figure, points } = this;
     const names = points.meta.simulations ?? [];
-    figure.shown = this.#hidden.size ? Uint8Array.from({ length: Math.max(1, names.length) }, (_, i) => (this.#hidden.has(names[i]) ? 0 : 1)) : null;
+    figure.shown = this.legend.hidden.size ? Uint8Array.from({ length: Math.max(1, names.length) }, (_, i) => (this.legend.hidden.has(names[i]) ? 0 : 1)) : null;
   }
 
   // The newest point of each simulation.
@@ -325,7 +278,7 @@ class EmbeddingView {
       const before = this.#newest.get(points.simulation[i]);
       if (before === undefined || !(stamps[i] < stamps[before])) this.#newest.set(points.simulation[i], i);
     }
-    const colours = simulationColours(this.context.ui, points.meta.simulations ?? []);
+    const colours = simulationColours(this.context.ui, points.meta.simulations ?? [], figure.theme ?? PAPER);
     figure.heads = this.config.heads && this.config.mode === "points"
       ? [...this.#newest].filter(([number]) => !figure.shown || figure.shown[number]).map(([number, i]) => ({ i, colour: colours[number] }))
       : [];
@@ -436,67 +389,15 @@ class EmbeddingView {
     return lines;
   }
 
-  // Versions along the time of the run: each begins where its first points came.
   #strip() {
-    const { ui } = this.context;
-    const { points, strip } = this;
-    const { versions } = points;
-    strip.hidden = !versions.some((one) => one.version > 0);
-    if (strip.hidden) return;
-    const end = Math.max(versions.at(-1).stamp, (points.meta.base ?? 0) + (this.#ranges.stamp?.[1] ?? 0));
-    const colours = ui.palette(versions.length);
-    // Of hundreds of versions, several share a piece.
-    const size = Math.ceil(versions.length / MOST_PIECES);
-    const pieces = [];
-    for (let k = 0; k < versions.length; k += size) pieces.push({ k, of: versions.slice(k, k + size), until: versions[k + size]?.stamp ?? end });
-    strip.replaceChildren(ui.h("span", { class: "emb-strip-title" }, "Model"), ...pieces.map(({ k, of, until }) => {
-      const [first, last] = [of[0], of.at(-1)];
-      const name = first === last ? versionName(first.version) : `${versionName(first.version)}–${last.version}`;
-      const count = of.reduce((sum, one) => sum + one.count, 0);
-      const words = `Model ${name}, since ${ui.format.clock(first.stamp)}, ${ui.format.integer(count)} of the points shown. Points of different versions are comparable as far as the versions are aligned.`;
-      return ui.h("span", {
-        class: "emb-version", tabindex: 0, title: words, "aria-label": words, testid: `embedding-version-${first.version}`,
-        style: { "flex-grow": String(Math.max(0.02 * (end - versions[0].stamp), until - first.stamp) || 1), "border-color": colours[k] },
-      }, name);
-    }));
+    const { points } = this;
+    const newest = (points.meta.base ?? 0) + (this.#ranges.stamp?.[1] ?? 0);
+    this.strip.show(points.versions, newest);
   }
 
-  // -- legend ------------------------------------------------------------------------------------
-
   #legends() {
-    const { ui } = this.context;
-    const classes = this.config.mode === "points" ? this.figure.shade?.classes : null;
-    const text = classes ? JSON.stringify([classes, this.config.colour]) : "";
-    if (text === this.#legend) return;
-    this.#legend = text;
-    this.legend.hidden = !classes;
-    if (!classes) return;
-    const bySimulation = this.config.colour === ":simulation";
-    const redraw = () => {
-      this.#shown();
-      this.#heads();
-      this.figure.later();
-      for (const node of this.legend.querySelectorAll("[data-name]")) ui.attribute(node, "aria-pressed", String(!this.#hidden.has(node.dataset.name)));
-    };
-    const entries = classes.slice(0, MOST_LISTED).map(({ name, colour }) => {
-      const parts = [ui.h("span", { class: "emb-swatch", style: { background: colour } }), ui.h("span", { class: "clip" }, name)];
-      return bySimulation
-        ? ui.h("button", {
-          type: "button", class: "emb-entry", "aria-pressed": String(!this.#hidden.has(name)), dataset: { name }, title: `${name}: click to hide or show, double click for this one alone`,
-          onclick: () => {
-            if (!this.#hidden.delete(name)) this.#hidden.add(name);
-            redraw();
-          },
-          ondblclick: () => {
-            const alone = this.#hidden.size === classes.length - 1 && !this.#hidden.has(name);
-            this.#hidden = new Set(alone ? [] : classes.map((one) => one.name).filter((other) => other !== name));
-            redraw();
-          },
-        }, parts)
-        : ui.h("span", { class: "emb-entry" }, parts);
-    });
-    const more = classes.length - entries.length;
-    this.legend.replaceChildren(...entries, ...(more > 0 ? [ui.h("span", { class: "muted" }, `and ${more} more`)] : []));
+    const { config, figure } = this;
+    this.legend.show(config.mode === "points" ? figure.shade?.classes : null, config.colour === ":simulation");
   }
 
   // -- files -------------------------------------------------------------------------------------
@@ -531,11 +432,6 @@ class EmbeddingView {
     if (points.newest > 0) columns.push(["model_version", column("version")]);
     await saveCsv(`${run.name ?? "run"}-${config.x}-${config.y}`, columns);
   }
-}
-
-// Columns that people colour by come first.
-function liking(name) {
-  return /novel|outlier/i.test(name) ? 2 : /energy|epot|potential/i.test(name) ? 1 : 0;
 }
 
 function merged(before, range) {
