@@ -120,12 +120,10 @@ class Columns:
         array
             float64 of shape (n,).
         """
-        if text == "wall":
-            text = "stamp"
         if text == "offset":
             return true_offsets(table.key("offset")[rows]).astype(np.float64)
-        if text in table.keys and text != "seq":
-            return table.key(text)[rows].astype(np.float64)
+        if text in KEYS:
+            return table.key("stamp" if text == "wall" else text)[rows].astype(np.float64)
         root = root_of(text)
         index = _index_of(text) or 0
         if root not in table.columns or index >= table.columns[root].shape[1]:
