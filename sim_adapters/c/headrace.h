@@ -200,7 +200,8 @@ int hr_value(hr_stream *stream, const char *name, const void *data, size_t bytes
  * Put one frame, of the values named before; each variable is needed. Returns after one copy,
  * unless the stream is full: then, by its policy, it waits up to "patience" seconds for room
  * (HR_ERROR_FULL), or gives the frame up (HR_DROPPED). A stop that comes while it waits is applied
- * at this step and ends the wait: the frame is given up, and counted as dropped.
+ * at this step and ends the wait: the frame is given up, and counted as dropped. Ranks other than
+ * rank 0 give it up as well; they take no commands, so tell them that rank 0's hr_stopped is 1.
  */
 int hr_put(hr_stream *stream, int64_t step, double time);
 

@@ -524,6 +524,8 @@ struct hr_stream {
     hr_append *appends, *unanswered;
     int64_t n_acks, n_events;
     hr_command *arrived;
+    hr_command *stops; /* that a rank which takes no commands saw while it waited for room */
+    bool wants_stops, sees_stops;
     hr_command_offset *offsets;
     int64_t to_commit, command_position;
     hr_channel channel;

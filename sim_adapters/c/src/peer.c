@@ -112,7 +112,7 @@ void hr_io_fetch_commands(hr_stream *s)
     hr_fetch fetch = {&from, NULL, 1, 0, "", "", 4096, 16 << 20, COMMAND_WAIT, 0, true, NULL, 0,
                       false};
     hr_buffer head = {0};
-    if (s->rank != 0)
+    if (s->rank != 0 && !s->sees_stops)
         return;
     topic_name(s, "commands", topic);
     hr_say_fetch(&head, ++s->session.number, &fetch);
@@ -137,7 +137,7 @@ void hr_io_reconnect(hr_stream *s)
     if (code == HR_OK)
         code = hr_io_open_stream(s, s->resumed.incarnation, acknowledged, &opened);
     bool is_new = strcmp(before, s->session.instance) != 0;
-    if (code == HR_OK && is_new && s->rank == 0)
+    if (code == HR_OK && is_new)
         code = hr_find_commands(s, &s->command_position);
     s->session.timeout = patience;
     s->heard = hr_monotonic();
@@ -187,6 +187,17 @@ static void take_lease(hr_stream *s, const hr_reply *reply)
     free(path);
 }
 
+static void take_stop(hr_stream *s, hr_span data)
+{
+    hr_command *command = hr_command_decode(data);
+    if (command == NULL || strcmp(command->kind, "stop") != 0)
+        hr_command_free(command);
+    else {
+        command->next = s->stops;
+        s->stops = command;
+    }
+}
+
 static void take_record(hr_stream *s, hr_span data, int64_t offset)
 {
     hr_command *command = hr_command_decode(data), **at = &s->arrived;
@@ -224,8 +235,10 @@ static void take_commands(hr_stream *s, const hr_message *message, const hr_repl
             int64_t offset = hr_read_int(&records);
             for (size_t f = 1; f < fields; f++)
                 hr_read_any(&records);
-            if (!records.failed)
+            if (!records.failed && s->rank == 0)
                 take_record(s, hr_message_part(message, part), offset);
+            else if (!records.failed)
+                take_stop(s, hr_message_part(message, part));
         }
     }
     pthread_mutex_unlock(&s->lock);

@@ -87,11 +87,30 @@ static int why_no_room(hr_stream *s, double waited)
 }
 
 /*
+ * Whether a stop has come that rank 0 applies, or has applied: other ranks take no commands, and
+ * only look at them, from the first wait for room on. Wants the lock.
+ */
+static bool sees_stop(hr_stream *s, int64_t step)
+{
+    bool accepted = s->n_capabilities == 0;
+    if (!s->sees_stops)
+        s->wants_stops = true;
+    for (size_t i = 0; i < s->n_capabilities; i++)
+        accepted = accepted || strcmp(s->capabilities[i].kind, "stop") == 0;
+    for (const hr_command *m = s->stops; m != NULL && accepted; m = m->next)
+        if ((m->expires == 0.0 || hr_now() <= m->expires) && (!m->has_step || m->at_step == step))
+            return true;
+    return false;
+}
+
+/*
  * Whether a stop was applied. Commands are taken in while there is no room: a stop or a pause is
  * answered at this step, what else there is waits for hr_poll. Wants the lock.
  */
 static bool is_stopped(hr_stream *s, int64_t step, double time)
 {
+    if (s->rank != 0)
+        return sees_stop(s, step);
     if (s->arrived != NULL) {
         hr_take_arrived(s);
         hr_channel_judge(&s->channel, step, time, hr_now());

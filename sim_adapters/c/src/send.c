@@ -283,6 +283,12 @@ bool hr_io_send_all(hr_stream *s)
     if (n > 0)
         commit_all(s, sent, n);
     ask_lease(s);
+    pthread_mutex_lock(&s->lock);
+    bool looks = s->wants_stops && !s->sees_stops;
+    s->sees_stops = s->sees_stops || looks;
+    pthread_mutex_unlock(&s->lock);
+    if (looks)
+        hr_io_fetch_commands(s);
     send_appends(s);
     send_offsets(s);
     return n == MAX_PARTS;

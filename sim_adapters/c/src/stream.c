@@ -117,7 +117,7 @@ static int open_stream(hr_stream *s)
     }
     if (s->rank == 0 && s->resumed.next_offset > 0)
         code = hr_find_answered(s);
-    if (code == HR_OK && s->rank == 0)
+    if (code == HR_OK)
         code = hr_find_commands(s, &s->command_position);
     return code;
 }
@@ -241,7 +241,8 @@ int hr_close(hr_stream *s, int finished)
         hr_send_answers(s);
     }
     int code = s->failure && hr_all_stored(s) ? HR_OK : flush(s, s->timeout);
-    if (code == HR_ERROR_LOST && !s->failure && !s->problem && s->channel.stopped) {
+    if (code == HR_ERROR_LOST && !s->failure && !s->problem &&
+        (s->channel.stopped || s->stops != NULL)) {
         /* The stream was full when the simulation was told to stop, and has stayed so. */
         s->statistics.dropped += (int64_t)(s->sequence - s->acknowledged);
         code = HR_OK;
@@ -283,6 +284,11 @@ void hr_free(hr_stream **stream)
         hr_command *next = s->arrived->next;
         hr_command_free(s->arrived);
         s->arrived = next;
+    }
+    while (s->stops != NULL) {
+        hr_command *next = s->stops->next;
+        hr_command_free(s->stops);
+        s->stops = next;
     }
     while (s->offsets != NULL) {
         hr_command_offset *next = s->offsets->next;

@@ -15,9 +15,10 @@ import pytest
 
 from bridge import Acknowledgement, Command, FrameBatch
 from bridge.staging import Stager, StagerClient
+from bridge.steering import Desk, read_ledger
 from sim_adapters.c import directory
 from tests.sim_adapters.c.common import finish, run
-from tests.sim_adapters.common import read_stream, wait_until
+from tests.sim_adapters.common import read_stream, wait_until, wait_until_full
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "gray_scott_c"
 # Open MPI would refuse to run as root, and on fewer cores than ranks.
@@ -126,7 +127,7 @@ def test_the_field_is_the_same_on_any_ranks_and_in_both_languages(
 def test_all_ranks_apply_a_command_at_the_same_step(
     client: StagerClient, send: Callable[[Command], None], start: Start, language: str
 ) -> None:
-    # Nobody reads along: a stream that is full would hold it back, and it would hear no command.
+    # Nobody reads along: while a full stream held it back, it would hear of nothing but a stop.
     process = start(language, 2, name="w", steps=10**9, every=1, size=8, capacity=1 << 30)
     wait_until(lambda: any(t.end > 5 for t in client.topics("frames/w")), "frames")
     send(Command("set", "w", "feed", parameter="F", value=0.05))
@@ -150,3 +151,20 @@ def test_all_ranks_apply_a_command_at_the_same_step(
     near = found.take(found.steps <= min(at + 20, told["rarely"].step))
     feeds = np.where(near.steps[1:] <= at, 0.03, 0.05)
     np.testing.assert_allclose(near["v"][-1], reference(near, feeds), rtol=0.0, atol=1e-12)
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_a_stop_ends_the_wait_of_all_ranks_for_room(
+    stager: Stager, client: StagerClient, start: Start, language: str
+) -> None:
+    process = start(language, 2, name="w", steps=10**9, every=1, capacity=1 << 20)
+    wait_until_full(client, 5)
+    with Desk(lambda: StagerClient(stager.address)) as desk:
+        [told] = desk.all("stop", author="Ada", key="all")
+    assert told["verdict"] == "sent"
+    finish(process)
+    [line] = read_ledger(client)
+    status = client.status("frames/w")
+    assert (line.outcome, status.finished) == ("applied", True)
+    assert status.dropped >= 1
+    assert status.last_step < line.step
