@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from bridge.config import parse_duration
-from bridge.runs.configuration import AlarmTable
+from bridge.runs.dashboard_tables import AlarmTable
 
 __all__ = ["Alarm", "Alarms", "Change", "WatchedFeed"]
 

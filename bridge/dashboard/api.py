@@ -1,20 +1,16 @@
-"""The interface over HTTP: one table of routes, for the server and for its description."""
+"""The interface over HTTP: what answers each route."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import msgspec
-import numpy as np
 from starlette.requests import Request
 from starlette.responses import Response
 
-from bridge.dashboard.actions import Actions, AllBody, ApprovalBody, CommandBody
+from bridge.dashboard.actions import Actions
 from bridge.dashboard.answers import (
-    as_csv,
-    as_data,
     describe_error,
     json_response,
     packed_response,
@@ -22,154 +18,38 @@ from bridge.dashboard.answers import (
 )
 from bridge.dashboard.channels import (
     EventsOptions,
-    HistogramOptions,
     LedgerOptions,
     MoleculeOptions,
-    NowOptions,
     Options,
-    PointsOptions,
-    SeriesOptions,
     ask_histogram,
     ask_molecule,
     ask_points,
     ask_series,
 )
+from bridge.dashboard.files import (
+    as_file,
+    flat_columns,
+    points_columns,
+    read_atoms,
+    read_frame,
+    series_columns,
+    write_table,
+)
 from bridge.dashboard.hub import Hub
 from bridge.dashboard.metrics import CONTENT_TYPE, write_metrics
+from bridge.dashboard.routes import (
+    ROUTES,
+    ExportQuery,
+    FrameQuery,
+    HistogramQuery,
+    PointsQuery,
+    Route,
+    SeriesQuery,
+    TopologyQuery,
+)
 from bridge.errors import ConfigError
 
-__all__ = ["ROUTES", "Api", "Route"]
-
-Format = Literal["json", "csv"]
-
-
-class SeriesQuery(SeriesOptions, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """See `SeriesOptions`; and how to answer."""
-
-    format: Format = "json"
-
-
-class PointsQuery(PointsOptions, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """See `PointsOptions`; and how to answer."""
-
-    format: Format = "json"
-
-
-class HistogramQuery(HistogramOptions, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """See `HistogramOptions`; and how to answer."""
-
-    format: Format = "json"
-
-
-class FrameQuery(Options, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Which atoms or which plane of a field (see `MoleculeOptions`), and how to answer."""
-
-    atoms: str = ""
-    limit: Annotated[int, msgspec.Meta(ge=1, le=100_000)] = 5000
-    field: Annotated[str, msgspec.Meta(max_length=200)] = ""
-    axis: Annotated[int, msgspec.Meta(ge=0, le=2)] = 0
-    index: Annotated[int, msgspec.Meta(ge=0)] | None = None
-    format: Literal["json", "pdb"] = "json"
-
-
-class TopologyQuery(NowOptions, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Which atoms: ``all``, ``ca``, ``solute`` or indices."""
-
-    atoms: str = ""
-    limit: Annotated[int, msgspec.Meta(ge=1, le=100_000)] = 5000
-
-
-class ExportQuery(NowOptions, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Which frames, as ``simulation:offset``, and as what."""
-
-    frames: Annotated[list[str], msgspec.Meta(min_length=1, max_length=1000)]
-    format: Literal["pdb", "xtc", "csv"] = "pdb"
-
-
-@dataclass(frozen=True, slots=True)
-class Route:
-    """One address.
-
-    Attributes
-    ----------
-    method, path
-        As Starlette has it.
-    name
-        Method of `Api` that answers.
-    summary
-        One sentence.
-    query, body
-        Classes of options and of the request's JSON; None for none.
-    answers
-        Content type to the keys that an answer in JSON always has; None for other content.
-    errors
-        Status codes beside 200, 401 and 421.
-    """
-
-    method: Literal["GET", "POST"]
-    path: str
-    name: str
-    summary: str
-    query: type[NowOptions] | None = None
-    body: type[msgspec.Struct] | None = None
-    answers: dict[str, tuple[str, ...] | None] = field(default_factory=dict)
-    errors: tuple[int, ...] = ()
-
-
-def _json(*keys: str) -> dict[str, tuple[str, ...] | None]:
-    return {"application/json": keys}
-
-
-_TABLE = ("meta", "arrays")
-_BINARY = "application/octet-stream"
-_PDB = "chemical/x-pdb"
-_POSTED = (400, 403, 404, 409, 422, 503)
-
-ROUTES: tuple[Route, ...] = (
-    Route("GET", "/api/health", "health", "Whether the server is there; needs no token.",
-          answers=_json("ok")),
-    Route("GET", "/api/run", "run", "Name, state, columns, maps and simulations of the run.",
-          answers=_json("name", "state", "columns", "simulations")),
-    Route("GET", "/api/overview", "overview", "How each simulation stands, and the alarms.",
-          Options, answers=_json("simulations", "totals", "alarms"), errors=(400,)),
-    Route("GET", "/api/pipeline", "pipeline", "The operators as a graph, and the engine.",
-          Options, answers=_json("nodes", "edges"), errors=(400,)),
-    Route("GET", "/api/events", "events", "Events behind a number.",
-          EventsOptions, answers=_json("last", "events"), errors=(400,)),
-    Route("GET", "/api/ledger", "ledger", "Lines of the ledger that changed behind a revision.",
-          LedgerOptions, answers=_json("revision", "lines"), errors=(400,)),
-    Route("GET", "/api/capabilities", "capabilities",
-          "What each simulation lets others do to it, with bounds.", answers=_json()),
-    Route("GET", "/api/series", "series", "Time series of scalar columns.",
-          SeriesQuery, answers={**_json(*_TABLE), "text/csv": None}, errors=(400, 404)),
-    Route("GET", "/api/points", "points", "Points of the reduced space.",
-          PointsQuery, answers={**_json(*_TABLE), "text/csv": None}, errors=(400, 404)),
-    Route("GET", "/api/histogram", "histogram", "A histogram, or a free energy.",
-          HistogramQuery, answers={**_json(*_TABLE), "text/csv": None}, errors=(400, 404)),
-    Route("GET", "/api/topology/{simulation}", "topology", "What a simulation is made of.",
-          TopologyQuery, answers=_json("n_atoms"), errors=(400, 404)),
-    Route("GET", "/api/frames/{simulation}/{offset}", "frame",
-          "A frame, by its offset or 'latest'; atoms are 'ca', 'solute', or indices.",
-          FrameQuery, answers={**_json(*_TABLE), _PDB: None}, errors=(400, 404, 503)),
-    Route("GET", "/api/export", "export", "Chosen frames as a file.",
-          ExportQuery, answers={_PDB: None, _BINARY: None, "text/csv": None},
-          errors=(400, 404, 503)),
-    Route("GET", "/api/report.html", "report",
-          "The run as one page that needs no server.", answers={"text/html": None},
-          errors=(404, 503)),
-    Route("GET", "/api/openapi.json", "openapi", "This description.",
-          answers=_json("openapi", "info", "paths")),
-    Route("GET", "/metrics", "metrics", "Figures in the text format of Prometheus.",
-          answers={"text/plain": None}),
-    Route("POST", "/api/approvals/{command:path}", "approve",
-          "Approve or deny a command that waits for it; the first word counts.",
-          body=ApprovalBody, answers=_json("id", "state"), errors=_POSTED),
-    Route("POST", "/api/commands", "command", "Send a command within the declared bounds.",
-          body=CommandBody, answers=_json("id", "verdict"), errors=_POSTED),
-    Route("POST", "/api/all", "all", "Pause, resume or stop all simulations.",
-          body=AllBody, answers=_json("results"), errors=_POSTED),
-)  # fmt: skip
-"""Every address below ``/api``, and ``/metrics``."""
+__all__ = ["Api"]
 
 
 class Api:
@@ -244,7 +124,7 @@ class Api:
     async def topology(self, request: Request, options: TopologyQuery) -> Response:
         """Answer ``/api/topology``."""
         simulation = request.path_params["simulation"]
-        atoms = _read_atoms(options.atoms)
+        atoms = read_atoms(options.atoms)
         return await self._tell(
             request, self._hub.feed.topology, simulation, atoms=atoms, limit=options.limit
         )
@@ -255,7 +135,7 @@ class Api:
 
         def ask() -> tuple[bytes, str]:
             table = ask_series(self._hub.feed, o)
-            return _write_table(table, o.format, _series_columns)
+            return write_table(table, o.format, series_columns)
 
         return await self._send(request, ask, o.format, "series.csv")
 
@@ -265,7 +145,7 @@ class Api:
 
         def ask() -> tuple[bytes, str]:
             table = ask_points(self._hub.feed, o)
-            return _write_table(table, o.format, _points_columns)
+            return write_table(table, o.format, points_columns)
 
         return await self._send(request, ask, o.format, "points.csv")
 
@@ -274,7 +154,7 @@ class Api:
 
         def ask() -> tuple[bytes, str]:
             table = ask_histogram(self._hub.feed, options)
-            return _write_table(table, options.format, _flat_columns)
+            return write_table(table, options.format, flat_columns)
 
         return await self._send(request, ask, options.format, "histogram.csv")
 
@@ -295,24 +175,24 @@ class Api:
                 return data
 
             data = await self._hub.call_slow(write)
-            return await self._hub.call(_file, request, data, "pdb", f"{simulation}-{offset}.pdb")
+            return await self._hub.call(as_file, request, data, "pdb", f"{simulation}-{offset}.pdb")
         o = options
         wanted = MoleculeOptions(
-            simulation=simulation, offset=place, atoms=_read_atoms(o.atoms), limit=o.limit,
+            simulation=simulation, offset=place, atoms=read_atoms(o.atoms), limit=o.limit,
             at=o.at, field=o.field, axis=o.axis, index=o.index,
         )  # fmt: skip
 
         def ask() -> tuple[bytes, str]:
-            return _write_table(ask_molecule(self._hub.feed, wanted), "json", _flat_columns)
+            return write_table(ask_molecule(self._hub.feed, wanted), "json", flat_columns)
 
         return await self._send(request, ask, "json", "frame.json")
 
     async def export(self, request: Request, options: ExportQuery) -> Response:
         """Answer ``/api/export``."""
-        frames = [_read_frame(text) for text in options.frames]
+        frames = [read_frame(text) for text in options.frames]
         data = await self._hub.call_slow(self._hub.feed.export_frames, frames, options.format)
         return await self._hub.call(
-            _file, request, data, options.format, f"frames.{options.format}"
+            as_file, request, data, options.format, f"frames.{options.format}"
         )
 
     async def report(self, request: Request, options: None) -> Response:
@@ -368,76 +248,3 @@ class Api:
         if format == "csv":
             headers["Content-Disposition"] = f'attachment; filename="{name}"'
         return await self._hub.call(packed_response, request, body, kind, headers=headers)
-
-
-def _write_table(table: Any, format: str, columns: Callable[[Any], Any]) -> tuple[bytes, str]:
-    if format == "json":
-        return msgspec.json.encode(as_data(table)), "application/json"
-    return as_csv(*columns(table)), "text/csv; charset=utf-8"
-
-
-def _points_columns(table: Any) -> tuple[list[str], list[list[Any]]]:
-    meta, arrays = table
-    names = meta.get("simulations", [])
-    columns = {
-        name: array.tolist()
-        for name, array in arrays.items()
-        if array.ndim == 1 and not name.startswith("head_")
-    }
-    if "simulation" in columns and names:
-        columns["simulation"] = [names[number] for number in columns["simulation"]]
-    length = len(arrays["x"])
-    kept = {name: values for name, values in columns.items() if len(values) == length}
-    return list(kept), list(kept.values())
-
-
-def _series_columns(table: Any) -> tuple[list[str], list[list[Any]]]:
-    """One line a value: a series need not share its times with another."""
-    meta, arrays = table
-    rows: list[list[Any]] = [[], [], [], []]
-    for number, one in enumerate(meta["series"]):
-        x = arrays[one.get("x", f"x{number}")].tolist()
-        y = arrays[one.get("y", f"y{number}")].tolist()
-        rows[0] += [one["simulation"]] * len(x)
-        rows[1] += [one["column"]] * len(x)
-        rows[2] += x
-        rows[3] += y
-    return ["simulation", "column", "x", "y"], rows
-
-
-def _flat_columns(table: Any) -> tuple[list[str], list[list[Any]]]:
-    """Edges and counts, one bin a line."""
-    _, arrays = table
-    values = arrays.get("values", arrays.get("counts"))
-    edges = [arrays[name] for name in ("x", "y", "x_edges", "y_edges") if name in arrays]
-    middles = [
-        (e[1:] + e[:-1]) / 2 if len(e) == n + 1 else e
-        for e, n in zip(edges, values.shape, strict=False)
-    ]
-    grids = np.meshgrid(*middles, indexing="ij")
-    names = ["x", "y"][: len(grids)]
-    return [*names, "value"], [g.ravel().tolist() for g in grids] + [values.ravel().tolist()]
-
-
-def _file(request: Request, data: bytes, format: str, name: str) -> Response:
-    kinds = {"pdb": _PDB, "xtc": _BINARY, "csv": "text/csv; charset=utf-8"}
-    headers = {"Content-Disposition": f'attachment; filename="{name}"'}
-    return packed_response(request, data, kinds[format], headers=headers)
-
-
-def _read_atoms(text: str) -> Any:
-    if text in ("", "all", "ca", "solute"):
-        return text or None
-    try:
-        return [int(part) for part in text.split(",")]
-    except ValueError:
-        raise ConfigError(
-            f"The atoms are {text[:50]!r}; say 'all', 'ca', 'solute' or indices."
-        ) from None
-
-
-def _read_frame(text: str) -> tuple[str, int]:
-    simulation, colon, offset = text.rpartition(":")
-    if not colon or not simulation or not (offset.isascii() and offset.isdigit()):
-        raise ConfigError(f"The frame is {text[:50]!r}; write it as simulation:offset.")
-    return simulation, int(offset)

@@ -19,9 +19,10 @@ from starlette.websockets import WebSocket
 from bridge.dashboard.actions import Actions
 from bridge.dashboard.alarms import Alarms, WatchedFeed
 from bridge.dashboard.answers import refuse
-from bridge.dashboard.api import ROUTES, Api
+from bridge.dashboard.api import Api
 from bridge.dashboard.hub import Hub
 from bridge.dashboard.options import ServerOptions
+from bridge.dashboard.routes import ROUTES
 from bridge.dashboard.security import Gate
 from bridge.dashboard.sockets import Limits, Session
 from bridge.dashboard.static import Files

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from bridge.dashboard.api import Route
+from bridge.dashboard.routes import Route
 
 __all__ = ["describe"]
 

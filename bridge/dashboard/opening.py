@@ -14,7 +14,7 @@ from bridge.dashboard.security import find_token, make_token
 from bridge.dashboard.sources import make_connect
 from bridge.dashboard.stores.memory import Limits
 from bridge.errors import ConfigError
-from bridge.runs.configuration import AlarmTable
+from bridge.runs.dashboard_tables import AlarmTable
 from bridge.runs.directory import RunDirectory
 from bridge.runs.plan import Plan
 from bridge.steering import Desk

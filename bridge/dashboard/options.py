@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 
 from bridge.errors import AddressInUse, ConfigError
-from bridge.runs.configuration import AlarmTable
+from bridge.runs.dashboard_tables import AlarmTable
 
 __all__ = ["ServerOptions", "bind", "is_loopback", "make_context"]
 

@@ -19,8 +19,8 @@ from bridge.dashboard.server import serve
 from bridge.dashboard.stores.memory import Limits
 from bridge.errors import AddressInUse
 from bridge.runs.child import run_child
-from bridge.runs.configuration import DashboardTable
 from bridge.runs.dashboard import ADDRESS_FILE, Address, read_address
+from bridge.runs.dashboard_tables import DashboardTable
 from bridge.runs.directory import RunDirectory
 from bridge.runs.plan import Plan
 from bridge.staging.files import replace_file

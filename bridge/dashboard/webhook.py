@@ -14,7 +14,7 @@ import msgspec
 
 from bridge.config import parse_duration
 from bridge.dashboard.alarms import Change
-from bridge.runs.configuration import AlarmTable
+from bridge.runs.dashboard_tables import AlarmTable
 
 __all__ = ["Webhook"]
 

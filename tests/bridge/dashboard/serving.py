@@ -18,7 +18,7 @@ from bridge.dashboard.options import ServerOptions, bind
 from bridge.dashboard.server import serve
 from bridge.dashboard.sockets import PROTOCOL, Limits
 from bridge.dashboard.wire import decode_table
-from bridge.runs.configuration import AlarmTable
+from bridge.runs.dashboard_tables import AlarmTable
 from bridge.staging import StagerClient
 from bridge.steering import Desk
 

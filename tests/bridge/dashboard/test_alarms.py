@@ -13,7 +13,7 @@ import pytest
 from bridge.dashboard.alarms import Alarm, Alarms, Change
 from bridge.dashboard.webhook import Webhook
 from bridge.errors import ConfigError
-from bridge.runs.configuration import AlarmTable
+from bridge.runs.dashboard_tables import AlarmTable
 from tests.bridge.dashboard.feeding import wait_for
 
 RULES = AlarmTable(lag_above=100, no_frame_for="60 s", hold="5 min")

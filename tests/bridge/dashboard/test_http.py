@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from bridge.dashboard.api import ROUTES
+from bridge.dashboard.routes import ROUTES
 from bridge.dashboard.static import PAGE
 from tests.bridge.dashboard.serving import TOKEN, Served
 
