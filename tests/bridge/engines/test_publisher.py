@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bridge.commands import Command, Decision, Event
+from bridge.commands import Capability, Command, Decision, Event
 from bridge.engines.outcome import Numbered, Outcome
 from bridge.engines.patience import PatientClient
 from bridge.engines.protocol import Guard, Unguarded
@@ -17,7 +17,9 @@ from bridge.engines.results import read_results
 from bridge.frames import FrameBatch
 from bridge.staging import Stager, StagerClient
 from bridge.staging.client import AppendResult
-from tests.bridge.engines.common import read, read_events
+from bridge.steering import Desk, GuardMaker, GuardRules
+from bridge.testing.sources import ScriptedSource
+from tests.bridge.engines.common import make_streams, read, read_events
 
 
 class Repeating(StagerClient):
@@ -165,3 +167,32 @@ def test_what_is_said_at_the_end_is_stored_once(stager: Stager, reader: StagerCl
             end.results = None
             publisher.publish_end(end)
     assert stored(reader) == ([], ["p/o/a@10#0"], ["p/o/a@10#0"], 1)
+
+
+def test_what_people_said_is_not_sent_again_by_an_engine_that_replays(
+    stager: Stager, reader: StagerClient
+) -> None:
+    kinds = (Capability("pause"),)
+    streams = make_streams(3, ["b", "c"])
+    for name, frames in streams.items():
+        # Not ended: an approval comes too late for those that are.
+        ScriptedSource(name, [frames], address=stager.address, capabilities=kinds).play()
+    rules = GuardRules(approval=("pause",), per_simulation=2)
+    guard = GuardMaker(rules)(lambda name: reader)
+    with StagerClient(stager.address) as client:
+        publisher = make_publisher(client, guard)
+        publisher.announce()
+        assert publisher.publish(make_outcome(0, 10)) == []
+        assert publisher.verdicts == {"awaiting_approval": 5}
+    # The desk knows the rules from the log.
+    with Desk(lambda: StagerClient(stager.address)) as desk:
+        names = [d.command.id for d in desk.waiting()]
+        said = [desk.decide(name, "approve", author="Ada")["verdict"] for name in names]
+    # To b, c, b, c and b: the third one to b is one too many.
+    assert said == ["sent", "sent", "sent", "sent", "refused"]
+    with StagerClient(stager.address) as client:
+        again = make_publisher(client, Unguarded())
+        again.recall(0)
+        assert again.publish(make_outcome(0, 10)) == []
+        assert again.verdicts == {"awaiting_approval": 5}
+    assert sorted(stored(reader)[2]) == sorted(names[:4])

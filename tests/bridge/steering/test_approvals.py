@@ -314,3 +314,67 @@ def test_a_desk_goes_on_with_another_stager(world: World) -> None:
 
 def _nobody() -> StagerClient:
     raise ConnectionLost("Nobody is there.")
+
+
+def test_a_persons_own_command_is_sent_once_a_key(world: World) -> None:
+    with world.desk(ASK) as desk, world.desk(ASK) as other:
+        given: dict[str, Any] = {"parameter": "temperature", "value": 310.0, "key": "k 1"}
+        told = desk.send("set", "walker", author="Ada", reason="Warmer.", **given)
+        assert (told["id"], told["verdict"], told["already"]) == ("manual/k 1", "sent", False)
+        # Nobody is asked about it, though policies would be; the same key is the same command.
+        assert other.send("set", "walker", author="Ada", **given) == {**told, "already": True}
+        with pytest.raises(CommandRefused, match="was used to 'set temperature = 310'"):
+            other.send("set", "walker", author="Ada", **{**given, "value": 320.0})
+        hot = desk.send("set", "walker", author="Ada", parameter="temperature", value=9e9)
+        assert hot["verdict"] == "refused"
+        assert "above the declared maximum of 400 K" in hot["reason"]
+        assert desk.send("pause", "nobody", author="Ada")["verdict"] == "refused"
+        long = desk.send("pause", "walker", author="Ada", key="é" * 300)
+        assert long["verdict"] == "sent"
+        wrong: Any = "jump"
+        with pytest.raises(ConfigError, match="There is no command 'jump'"):
+            desk.send(wrong, "walker", author="Ada")
+        with pytest.raises(CommandRefused, match="does not wait for approval"):
+            desk.decide("manual/k 1", "approve", author="Ada")
+    assert world.sent() == ["manual/k 1", long["id"]]
+    line = next(x for x in read_ledger(world.client) if x.id == "manual/k 1")
+    assert (line.author, line.why, line.approval) == ("Ada", "Warmer.", None)
+
+
+def test_rules_hold_for_people_too(world: World) -> None:
+    rules = GuardRules(kinds=("pause", "resume", "stop"), parameters=(), total=1)
+    with world.desk(rules) as desk:
+        warm = desk.send("set", "walker", author="Ada", parameter="temperature", value=300.0)
+        assert "do not allow 'set'" in warm["reason"]
+        # Rates are for policies: a person is not held up.
+        for kind in ("pause", "resume"):
+            [told] = desk.all(kind, author="Ada", key=f"all-{kind}")  # type: ignore[arg-type]
+            assert (told["simulation"], told["verdict"]) == ("walker", "sent")
+        [again] = desk.all("pause", author="Ada", key="all-pause")
+        assert again["already"]
+        wrong: Any = "set"
+        with pytest.raises(ConfigError, match="All are told to pause, resume or stop"):
+            desk.all(wrong, author="Ada")
+    with world.desk(GuardRules(dry_run=True)) as desk:
+        told = desk.send("stop", "walker", author="Ada")
+        assert (told["verdict"], told["reason"]) == ("dry_run", "The run is a dry run.")
+    assert world.sent() == ["manual/all-pause/walker", "manual/all-resume/walker"]
+    world.producer.close(finished=True)
+    with world.desk() as desk:
+        assert desk.all("stop", author="Ada") == []
+
+
+def test_who_is_killed_before_a_command_of_his_own_is_sent_is_stood_in_for(world: World) -> None:
+    def connect() -> StagerClient:
+        client = Killed(world.address)
+        client.dies, client.late = "commands/walker".__eq__, False
+        return client
+
+    with pytest.raises(KeyboardInterrupt), Desk(connect) as killed:
+        killed.send("pause", "walker", author="Ada", key="k")
+    assert world.sent() == []
+    with world.desk() as desk:
+        desk.tick()
+        assert world.sent() == ["manual/k"]
+        assert desk.send("pause", "walker", author="Ada", key="k")["already"]
+    assert world.sent() == ["manual/k"]
