@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bridge.dashboard.feed import Feed, open_feed
+from bridge.errors import ConfigError
 from bridge.extras import needs
 from bridge.notebook.pump import Pump, Question
 from bridge.runs.directory import RunDirectory
@@ -75,14 +76,21 @@ def watch(
         x=x, y=y, colour=colour, series=tuple(series), points=points, rows=rows,
         simulations=None if simulations is None else tuple(simulations),
     )  # fmt: skip
-    if isinstance(run, Feed):
-        return LiveView(Pump(run, question, every=every, seconds=seconds))
     if isinstance(run, RunDirectory):
         feed = open_feed(run, pipeline=pipeline or None)
+    elif not isinstance(run, str | os.PathLike):
+        # A feed, or what a dashboard has made of one.
+        return LiveView(Pump(run, question, every=every, seconds=seconds))
     elif "://" in os.fspath(run):
         feed = open_feed(address=os.fspath(run), pipeline=pipeline or None)
     else:
-        feed = open_feed(RunDirectory(Path(run)), pipeline=pipeline or None)
+        path = Path(run)
+        if not path.is_dir():
+            raise ConfigError(
+                f"{path} is not the folder of a run: there is no such folder. Name the folder that "
+                "headrace run printed, or the address of a stager (tcp://...)."
+            )
+        feed = open_feed(RunDirectory(path), pipeline=pipeline or None)
     try:
         return LiveView(Pump(feed, question, every=every, seconds=seconds, owns=True))
     except BaseException:

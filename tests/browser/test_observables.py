@@ -190,7 +190,11 @@ def test_maps_are_in_degrees_and_say_what_they_show(
     page.get_by_test_id("histogram-kind").select_option("counts")
     page.get_by_test_id("histogram-y").fill("")
     page.get_by_test_id("histogram-y").press("Enter")
-    page.get_by_text("frames.").first.wait_for()
+    page.wait_for_function(
+        "document.querySelector('[data-testid=histogram-plot]').dataset.bins < 200"
+    )
+    # An angle stays one, and the target of the map is marked.
+    assert page.get_by_test_id("histogram-degrees").is_checked()
     plot.scroll_into_view_if_needed()
     picture(page, "observables-histogram")
 

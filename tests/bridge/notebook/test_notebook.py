@@ -156,6 +156,14 @@ def test_the_widget_shows_a_run_and_ends_with_it(script: Script) -> None:
     assert "watch-notebook" not in {t.name for t in threading.enumerate()}
 
 
+def test_a_folder_that_is_not_there_is_refused() -> None:
+    pytest.importorskip("anywidget")
+    from bridge.notebook import watch
+
+    with pytest.raises(ConfigError, match="no such folder"):
+        watch("nowhere/at/all")
+
+
 def test_the_script_asks_nobody_for_anything() -> None:
     text = files("bridge.notebook").joinpath("view.js").read_text(encoding="utf-8")
     addresses = set(re.findall(r"https?://[^\"'`\s]+", text))

@@ -82,11 +82,13 @@ export const format = {
   number,
   /** The same without zeros at the end: 250, 0.5, 3.1416. */
   short: (value, digits = 5) =>
-    finite(value) && Math.abs(value) < 1e6 && (value === 0 || Math.abs(value) >= 1e-4)
-      ? number(value, digits)
-          .replace(/(\.\d*?)0+$/, "$1")
-          .replace(/\.$/, "")
-      : number(value, digits),
+    Number.isInteger(value) && Math.abs(value) < 1e12
+      ? integer(value)
+      : finite(value) && Math.abs(value) < 1e6 && (value === 0 || Math.abs(value) >= 1e-4)
+        ? number(value, digits)
+            .replace(/(\.\d*?)0+$/, "$1")
+            .replace(/\.$/, "")
+        : number(value, digits),
   /** 1 234 frames/s, 0.52 frames/s. */
   rate: (value) => (finite(value) ? number(value, value >= 100 ? 4 : 3) : NONE),
   percent: (share) =>

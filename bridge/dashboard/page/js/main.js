@@ -21,6 +21,9 @@ const VIEWS = [
   ["events", "Events"],
 ].map(([name, title], i) => ({ name, title, key: String(i + 1) }));
 
+// Seconds between two looks at the simulations; more of them than this are looked at slowly.
+const [QUICK, SLOW, MANY] = [0.4, 1, 60];
+
 window.__stats = stats;
 
 // -- theme -------------------------------------------------------------------------------------
@@ -123,7 +126,7 @@ async function route() {
   for (const [other, anchor] of links)
     attribute(anchor, "aria-current", other === view.name ? "page" : null);
   leave();
-  follow(view.name === "overview" ? 0.4 : 1);
+  follow();
   let module;
   try {
     module = await import(`./views/${view.name}.js`);
@@ -183,14 +186,24 @@ new ResizeObserver(() => mounted?.resize?.()).observe(root);
 
 let overview = null;
 
-function follow(every) {
+let pace = 0;
+
+/** Follow the simulations: often where they are looked at, unless there are very many of them. */
+function follow() {
+  const many = (store.get("overview")?.simulations?.length ?? 0) > MANY;
+  const every = current?.name === "overview" && !many ? QUICK : SLOW;
+  if (every === pace) return;
+  pace = every;
   overview?.close();
-  overview = connection.subscribe("overview", {}, ({ data }) => store.set("overview", data), {
-    every,
-  });
+  const take = ({ data }) => {
+    store.set("overview", data);
+    follow();
+  };
+  overview = connection.subscribe("overview", {}, take, { every });
 }
 
 connection.subscribe("run", {}, ({ data }) => store.set("run", data), { every: 1, live: true });
+
 function titled() {
   const count = (store.get("alarms")?.length ?? 0) + ledger.awaiting.length;
   const run = store.get("run");

@@ -63,7 +63,7 @@ export function shadeOf(mode, { points, ranges, theme, ui, map, columns, timeUni
   const shade = { values: points[name], table: readable(map, theme), low, high: high > low ? high : low + 1, none };
   if (name === "time") return { ...shade, title: withUnit("time", timeUnit) };
   if (name === "stamp") {
-    const start = points.meta.base ?? 0;
+    const start = points.meta.stamp0 ?? 0;
     return { ...shade, title: "wall time", format: (value) => ui.format.clock(start + value) };
   }
   return { ...shade, title: withUnit(mode, unitOf(columns, mode)) };

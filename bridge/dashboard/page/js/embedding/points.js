@@ -16,10 +16,12 @@ export class Points {
   base = 0;
   meta = {};
   has = {};
-  /** Model versions that were seen, in order: [{version, stamp (Unix time of the first), count}]. */
+  /** Model versions, in order: [{version, stamp (Unix time of its first point), count}]. */
   versions = [];
   /** Points there are, of which these may be a sample. */
   total = 0;
+  /** True once old points had to go. */
+  cut = false;
   #capacity = 0;
 
   constructor() {
@@ -32,7 +34,7 @@ export class Points {
     if (meta.reset !== false) this.clear();
     this.meta = { ...this.meta, ...meta };
     this.total = meta.of ?? this.total + (meta.total ?? count);
-    for (const one of meta.versions ?? []) this.#version(one, meta.base ?? 0);
+    if (meta.versions) this.versions = [...meta.versions].sort((a, b) => a.version - b.version);
     // Who asked for no colour got the time as one.
     if (!arrays.time && meta.columns?.colour === "time") arrays = { ...arrays, time: arrays.colour };
     for (const name of Object.keys(COLUMNS)) if (arrays[name]) this.has[name] = true;
@@ -51,6 +53,7 @@ export class Points {
   clear() {
     this.n = 0;
     this.total = 0;
+    this.cut = false;
     this.has = {};
     this.versions = [];
     this.base += 1;
@@ -95,20 +98,10 @@ export class Points {
     return found;
   }
 
-  #version({ version, since, points: count = 0 }, base) {
-    const known = this.versions.find((one) => one.version === version);
-    if (known) {
-      known.count += count;
-      known.stamp = Math.min(known.stamp, base + since);
-    } else {
-      this.versions.push({ version, stamp: base + since, count });
-      this.versions.sort((a, b) => a.version - b.version);
-    }
-  }
-
   #drop(count) {
     for (const name of Object.keys(COLUMNS)) this[name].copyWithin(0, count, this.n);
     this.n -= count;
+    this.cut = true;
     this.base += 1;
   }
 

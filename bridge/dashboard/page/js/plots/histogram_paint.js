@@ -90,8 +90,11 @@ export function paintSteps(ctx, box, grid, axes, targets, theme) {
   drawAxes(ctx, box, axes.x, { low: bottom, high: top, title: grid.title }, theme);
 }
 
+/** The target, shaded; nothing where it lies outside of the axes. */
 function paintTarget(ctx, box, { x, y }, { x: inX, y: inY }, theme) {
   if (!inX && !inY) return;
+  const apart = (bounds, edges) => bounds && (bounds[1] <= edges[0] || bounds[0] >= edges.at(-1));
+  if (apart(inX, x) || apart(inY, y)) return;
   const clamp = (v, edges) => Math.min(edges.at(-1), Math.max(edges[0], v));
   const share = (v, edges) => (clamp(v, edges) - edges[0]) / (edges.at(-1) - edges[0]);
   const [x0, x1] = inX ? inX.map((v) => box.left + share(v, x) * box.width) : [box.left, box.left + box.width];

@@ -288,7 +288,8 @@ export class SeriesPanel {
     const { columns } = this.shared.context.run;
     const units = new Set(this.config.columns.map((c) => unitOf(columns, c)));
     const unit = units.size === 1 ? [...units][0] : "";
-    return this.config.columns.length > 3 ? unit : withUnit(this.config.columns.join(", "), unit);
+    const names = this.config.columns.join(", ");
+    return names.length > 36 ? unit : withUnit(names, unit);
   }
 
   _isHidden(series) {

@@ -243,7 +243,7 @@ class EmbeddingView {
     const { format, put } = this.context.ui;
     const { points } = this;
     const { total, meta: { sampled = false, stride = 1 } } = points;
-    const partly = sampled || total > points.n;
+    const partly = sampled || points.cut;
     const text = partly
       ? `${format.integer(points.n)} of ${format.integer(total)} points${stride > 1 ? ` (1 in ${format.integer(stride)})` : ""}`
       : `${format.integer(points.n)} ${points.n === 1 ? "point" : "points"}`;
@@ -356,7 +356,7 @@ class EmbeddingView {
     if (!frames.length) return;
     const save = (format) => async () => {
       try {
-        await saveFrames(context.api, frames, format);
+        await saveFrames(frames, format);
       } catch (error) {
         ui.toast(error.message, { level: "error" });
       }
@@ -381,7 +381,7 @@ class EmbeddingView {
     const { x, y } = this.figure.axes;
     lines.push(`${config.x} ${format.number(points.x[i] * x.factor, 4)}, ${config.y} ${format.number(points.y[i] * y.factor, 4)}`);
     if (!config.colour.startsWith(":")) lines.push(`${config.colour} ${format.value(points.colour[i], unitOf(run.columns, config.colour))}`);
-    if (points.has.stamp) lines.push(format.clock((points.meta.base ?? 0) + points.stamp[i]));
+    if (points.has.stamp) lines.push(format.clock((points.meta.stamp0 ?? 0) + points.stamp[i]));
     if (points.newest > 0) {
       const old = points.version[i] < points.newest ? ` (newest is ${versionName(points.newest)})` : "";
       lines.push(`model ${versionName(points.version[i])}${old}`);
@@ -391,7 +391,7 @@ class EmbeddingView {
 
   #strip() {
     const { points } = this;
-    const newest = (points.meta.base ?? 0) + (this.#ranges.stamp?.[1] ?? 0);
+    const newest = (points.meta.stamp0 ?? 0) + (this.#ranges.stamp?.[1] ?? 0);
     this.strip.show(points.versions, newest);
   }
 
@@ -424,7 +424,7 @@ class EmbeddingView {
       ["offset", column("offset")],
       ["step", column("step")],
       [withUnit("time", points.meta.time_unit ?? run.time_unit ?? ""), column("time")],
-      ["unix_time", Array.from(column("stamp"), (value) => value + (points.meta.base ?? 0))],
+      ["unix_time", Array.from(column("stamp"), (value) => value + (points.meta.stamp0 ?? 0))],
       [withUnit(config.x, unitOf(run.columns, config.x)), column("x")],
       [withUnit(config.y, unitOf(run.columns, config.y)), column("y")],
     ];

@@ -258,7 +258,7 @@ export function mount(root, context) {
     put(
       shown,
       found.length === events.list.length
-        ? `${format.integer(found.length)} events`
+        ? `${format.integer(found.length)} event${found.length === 1 ? "" : "s"}`
         : `${format.integer(found.length)} of ${format.integer(events.list.length)}`,
     );
     choices(kinds, "All kinds", new Set(events.list.map((event) => event.kind)), kind);

@@ -174,11 +174,20 @@ export class HistogramPanel {
     return (this.shared.context.run.maps ?? []).find((map) => map.x === x && map.y === y) ?? null;
   }
 
-  /** Bounds of the target along an axis, in the column's unit as it is shown. */
+  /** Maps of the run's report that have a column, the one with both columns of the panel first. */
+  _mapsOf(column) {
+    const all = this.shared.context.run.maps ?? [];
+    const own = this._map();
+    return [own, ...all.filter((map) => map !== own)].filter((map) => map?.x === column || map?.y === column);
+  }
+
+  /** Bounds of the target along an axis, in the unit that is shown; null without. */
   _target(column) {
-    for (const map of [this._map(), ...(this.shared.context.run.maps ?? [])]) {
-      if (map?.x === column && map.target_x) return map.target_x;
-      if (map?.y === column && map.target_y) return map.target_y;
+    for (const map of this._mapsOf(column)) {
+      const bounds = map.x === column ? map.target_x : map.target_y;
+      // Those of a map in degrees are in degrees, others in the unit of the column.
+      const scale = (this._isDegrees() ? DEGREES : 1) / (map.degrees ? DEGREES : 1);
+      if (bounds) return bounds.map((v) => v * scale);
     }
     return null;
   }
@@ -198,7 +207,8 @@ export class HistogramPanel {
 
   _isDegrees() {
     if (this.config.degrees !== undefined && this.config.degrees !== null) return this.config.degrees;
-    return Boolean(this._map()?.degrees) || unitOf(this.shared.context.run.columns, this.config.x ?? "") === "rad";
+    const map = this._map() ?? (this.config.y ? null : this._mapsOf(this.config.x)[0]);
+    return Boolean(map?.degrees) || unitOf(this.shared.context.run.columns, this.config.x ?? "") === "rad";
   }
 
   _range() {
@@ -322,7 +332,7 @@ export class HistogramPanel {
     if (meta.outside) words.push(`${meta.outside.toLocaleString("en")} lie outside the axes.`);
     if (meta.sampled) words.push("Made from a sample of the frames.");
     if (meta.kind === "free_energy") words.push(`−RT ln p at ${meta.temperature ?? this._temperature()} K, its least value set to 0.`);
-    else if (this._grid.log) words.push("Colours are logarithmic.");
+    else if (this._grid.log && this._grid.y) words.push("Colours are logarithmic.");
     this._say(words.join(" "));
     this._canvas.dataset.total = String(meta.total ?? 0);
     this._canvas.dataset.bins = String(values.length);

@@ -423,7 +423,7 @@ class MoleculeView {
 
   async #save(format) {
     try {
-      await saveFrames(this.context.api, this.context.store.get("frames") ?? [], format);
+      await saveFrames(this.context.store.get("frames") ?? [], format);
     } catch (error) {
       this.context.ui.toast(error.message, { level: "error" });
     }

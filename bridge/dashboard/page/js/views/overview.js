@@ -223,6 +223,7 @@ export function mount(root, context) {
     attribute(parts.last, "title", parts.last.headraceText);
     parts.spark.set(row.spark);
     attribute(parts.node, "data-state", row.state);
+    attribute(parts.node, "data-late", concerned.get(row.name)?.late ? "true" : null);
     attribute(parts.node, "data-alarm", concerned.get(row.name)?.level ?? null);
     attribute(parts.node, "aria-current", store.get("simulation") === row.name ? "true" : null);
   }

@@ -339,7 +339,7 @@ export function mount(root, context) {
     put(
       shown,
       lines.length === ledger.lines.length
-        ? `${format.integer(lines.length)} decisions`
+        ? `${format.integer(lines.length)} decision${lines.length === 1 ? "" : "s"}`
         : `${format.integer(lines.length)} of ${format.integer(ledger.lines.length)}`,
     );
     const count = asked.draw();
@@ -364,9 +364,11 @@ export function mount(root, context) {
       ? "A moment of the past is shown; the ledger is as it was, and commands go to the present."
       : run?.state === "ended"
         ? "The run is over: nothing listens to commands any more."
-        : run?.live === false
-          ? "The run is shown from its files: nothing listens to commands."
-          : "";
+        : run?.state === "lost"
+          ? "The run's stager does not answer at present; it is tried again and again."
+          : run?.live === false
+            ? "The run is shown from its files: nothing listens to commands."
+            : "";
     note.hidden = !reason;
     put(note, reason);
     const over = run?.state === "ended" || run?.live === false;
