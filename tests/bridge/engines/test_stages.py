@@ -23,6 +23,7 @@ from bridge.frames import FrameBatch
 from bridge.pipeline import Pipeline
 from bridge.staging import Stager, StagerClient
 from bridge.staging.messages import StreamOptions
+from bridge.steering import Desk, GuardMaker, GuardRules
 from bridge.testing.sources import END, PAUSE, ScriptedSource
 from tests.bridge.engines.common import (
     check_commands,
@@ -32,6 +33,7 @@ from tests.bridge.engines.common import (
     read,
     read_events,
 )
+from tests.bridge.engines.mortal import TUNABLE
 from tests.bridge.engines.pipelines import (
     EachTenth,
     Failing,
@@ -336,3 +338,39 @@ def test_the_state_of_another_pipeline_is_refused(
     stage.end()
     with pytest.raises(PipelineError, match="belongs to another pipeline"):
         Coordinator(job, engine="test", saved=one.merged)
+
+
+def test_people_are_asked_once_whatever_becomes_of_the_job(
+    stager: Stager, reader: StagerClient, host: Callable[..., Host]
+) -> None:
+    streams = make_streams(100)
+    sources = [
+        ScriptedSource(n, [f, PAUSE, END], address=stager.address, capabilities=TUNABLE).start()
+        for n, f in streams.items()
+    ]
+    for source in sources:
+        source.wait_until_paused()
+    rules = GuardRules(approval=("set",))
+    pipeline = make_pipeline(("policy", EachTenth()))
+    job = host(pipeline, seed=3, guard=GuardMaker(rules))
+    while len(asked := read(reader, "decisions", Decision)) < 30:
+        job.turn()
+    assert {d.verdict for d in asked} == {"awaiting_approval"}
+    words: dict[str, Any] = {}
+    with Desk(lambda: StagerClient(stager.address)) as desk:
+        for number, decision in enumerate(desk.waiting()):
+            words[decision.command.id] = ("approve", "deny")[number % 2]
+            desk.decide(decision.command.id, words[decision.command.id], author="Ada")
+        # Nothing was saved: all of it is computed, and decided on, again.
+        job.kill_worker()
+        job.kill_coordinator()
+        for source in sources:
+            source.resume()
+        job.run(disturb=True)
+        assert desk.tick() == 0
+    for source in sources:
+        source.join()
+    sent = [c.id for n in streams for c in read(reader, f"commands/{n}", Command)]
+    assert sorted(sent) == sorted(name for name, word in words.items() if word == "approve")
+    assert len(read(reader, "decisions", Decision)) == 60
+    check_results(reader, streams)
