@@ -32,7 +32,7 @@ POINTS = """async () => {
 
   // One point in the middle of each quarter; what is not a number is nowhere.
   take([1, 3, 1, NaN], [1, 3, 3, 2], {meta: {
-    total: 40, versions: [{version: 1, since: 0, points: 4}]}});
+    total: 40, versions: [{version: 1, stamp: 0, count: 4}]}});
   const view = {x0: 0, x1: 4, y0: 0, y1: 4};
   const shade = {values: points.colour, table: Uint32Array.of(1, 2, 3), low: 0, high: 4, none: 9};
   const paint = (more) => {
@@ -43,7 +43,8 @@ POINTS = """async () => {
   found.plain = paint({});
   found.hidden = paint({shown: Uint8Array.of(1, 0)});
   take([3], [1], {version: 2, meta: {
-    total: 1, versions: [{version: 2, since: 5, points: 1}]}});
+    total: 1, versions: [
+      {version: 1, stamp: 0, count: 4}, {version: 2, stamp: 5, count: 1}]}});
   shade.values = points.colour;
   found.pale = paint({dim: {version: points.newest, background: 0xffffffff}});
   found.versions = points.versions.map((one) => one.version);
