@@ -15,7 +15,7 @@ from bridge.dashboard.recording.pictures import Pictures
 from bridge.dashboard.recording.writer import Recorder
 from bridge.dashboard.sampling import FrameSampler, scalars_of
 from bridge.dashboard.showing import FrameViews
-from bridge.dashboard.sources import PATIENCE, RECORDING, make_connect, restore
+from bridge.dashboard.sources import PATIENCE, RECORDING, go_on, make_connect, restore
 from bridge.dashboard.spaces import guess_embedding, list_columns
 from bridge.dashboard.stores.columns import Columns
 from bridge.dashboard.stores.histograms import histogram
@@ -433,7 +433,9 @@ def open_feed(
     about = About(run)
     memory = Memory(limits)
     pictures = None
-    if run is not None and not record:
+    if run is not None and record:
+        go_on(run, memory)
+    elif run is not None:
         pictures = restore(run, about, memory)
     connect = make_connect(run, address, keys, about, patience=patience)
     follower = Follower(connect, memory, pipeline=pipeline or about.pipeline)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import secrets
 from collections.abc import Callable
@@ -10,11 +9,11 @@ from pathlib import Path
 
 from bridge.dashboard.about import About
 from bridge.dashboard.follower import Follower
+from bridge.dashboard.recording.index import INDEX, read_index
 from bridge.dashboard.recording.pictures import Pictures
-from bridge.dashboard.recording.reader import load_files, load_recording
-from bridge.dashboard.recording.writer import INDEX
+from bridge.dashboard.recording.reader import load_files, load_recording, take_up
 from bridge.dashboard.stores.memory import Memory
-from bridge.errors import HeadraceError, NobodyListening
+from bridge.errors import ConfigError, HeadraceError, NobodyListening
 from bridge.runs.directory import RunDirectory
 from bridge.runs.keyfiles import client_keys
 from bridge.staging.client import StagerClient
@@ -23,7 +22,7 @@ from bridge.staging.rendezvous import find
 from bridge.staging.spread import connect
 from bridge.staging.stager import Stager
 
-__all__ = ["RECORDING", "find_pictures", "make_connect", "restore"]
+__all__ = ["RECORDING", "find_pictures", "go_on", "make_connect", "restore"]
 
 log = logging.getLogger(__name__)
 
@@ -82,10 +81,9 @@ def make_connect(
 def find_pictures(folder: Path) -> Pictures | None:
     """Return the frames that a recording has; None if there is none."""
     try:
-        index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
         pictures = Pictures(folder, 0)
-        pictures.load(index["pictures"])
-    except (OSError, ValueError, KeyError, TypeError):
+        pictures.load(read_index(folder)["pictures"])
+    except ConfigError:
         return None
     return pictures
 
@@ -110,6 +108,16 @@ class _Recovered(StagerClient):
             super().close()
         finally:
             self._stager.stop()
+
+
+def go_on(run: RunDirectory, memory: Memory) -> None:
+    """Take up the recording that a dashboard of this run has begun, if there is one."""
+    folder = run.path / RECORDING
+    if (folder / INDEX).is_file():
+        try:
+            take_up(folder, memory)
+        except HeadraceError as error:
+            log.warning("%s It is begun anew.", error)
 
 
 def restore(run: RunDirectory, about: About, memory: Memory) -> Pictures | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +12,9 @@ import numpy.typing as npt
 
 from bridge.commands import Capability
 from bridge.dashboard.about import About
+from bridge.dashboard.recording.index import read_index
 from bridge.dashboard.recording.pictures import Pictures
 from bridge.dashboard.recording.rows import load_arrays
-from bridge.dashboard.recording.writer import FORMAT, INDEX
 from bridge.dashboard.stores.memory import Memory
 from bridge.dashboard.stores.simulations import FIELDS
 from bridge.engines.protocol import EngineStatistics
@@ -25,7 +24,7 @@ from bridge.runs.traces import load_traces
 from bridge.schema import StreamSchema
 from bridge.staging.messages import TopicStatus
 
-__all__ = ["load_files", "load_recording"]
+__all__ = ["load_files", "load_recording", "take_up"]
 
 Array = npt.NDArray[Any]
 
@@ -38,23 +37,42 @@ def load_recording(folder: Path, memory: Memory) -> Pictures:
     ConfigError
         If there is none, or it is damaged.
     """
-    try:
-        index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"Cannot read the recording in {folder}: {error}.") from error
-    if index.get("format") != FORMAT:
-        raise ConfigError(f"The recording in {folder} was written by another version.")
+    index = read_index(folder)
     with memory.lock:
-        memory.started, memory.seen = index["started"], index["seen"]
-        _load_rows(folder, index, memory)
-        _load_declared(folder, memory)
-        _load_history(folder, memory)
+        _load(folder, index, memory)
+        memory.seen = index["seen"]
         _load_lines(folder / "ledger.jsonl", folder / "events.jsonl", memory)
-        for status in _statuses(folder / "status.jsonl"):
-            memory.take_status(status)
     pictures = Pictures(folder, memory.limits.recording)
     pictures.load(index["pictures"])
     return pictures
+
+
+def take_up(folder: Path, memory: Memory) -> None:
+    """Go on with a recording: put into memory what staging may not hold any more.
+
+    Ledger and events are read from staging again.
+
+    Raises
+    ------
+    ConfigError
+        If it is damaged; nothing is in memory then.
+    """
+    index = read_index(folder)
+    with memory.lock:
+        try:
+            _load(folder, index, memory)
+        except BaseException:
+            memory.reset()
+            raise
+
+
+def _load(folder: Path, index: dict[str, Any], memory: Memory) -> None:
+    memory.started = index["started"]
+    _load_rows(folder, index, memory)
+    _load_declared(folder, memory)
+    _load_history(folder, memory)
+    for status in _statuses(folder / "status.jsonl"):
+        memory.take_status(status)
 
 
 def _load_rows(folder: Path, index: dict[str, Any], memory: Memory) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,7 @@ class RowFiles:
         self._seq = 0
         self._stride = 1
         self._count = 0
+        self._token = secrets.token_hex(4)
 
     def write(self, memory: Memory) -> list[str]:
         """Write what is new; returns the files that are not needed any more."""
@@ -94,7 +96,7 @@ class RowFiles:
             arrays = {k: v[keep] for k, v in arrays.items()}
         old = self.names if anew else []
         self._count += 1
-        name = f"rows-{generation}-{self._count}.npz"
+        name = f"rows-{self._token}-{generation}-{self._count}.npz"
         written = save_arrays(self._folder / name, arrays)
         self.names = [name] if anew else [*self.names, name]
         self.nbytes = written if anew else self.nbytes + written

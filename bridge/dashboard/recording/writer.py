@@ -15,6 +15,7 @@ import msgspec
 import numpy as np
 
 from bridge.dashboard.frames import Taken
+from bridge.dashboard.recording.index import FORMAT, INDEX, read_index
 from bridge.dashboard.recording.pictures import Pictures
 from bridge.dashboard.recording.rows import RowFiles, save_arrays
 from bridge.dashboard.stores.memory import Memory
@@ -23,11 +24,10 @@ from bridge.errors import ConfigError, HeadraceError, OffsetOutOfRange, UnknownT
 from bridge.runs.directory import write_json
 from bridge.runs.records import save_lines
 
-__all__ = ["FORMAT", "INDEX", "Recorder"]
+__all__ = ["Recorder"]
 
 log = logging.getLogger(__name__)
 
-FORMAT, INDEX = 1, "recording.json"
 EVERY = 10.0
 PICTURES = 8
 """Pictures that are taken each time at most."""
@@ -78,6 +78,7 @@ class Recorder:
         self._every = every
         self._lock: IO[bytes] | None = None
         self._told: dict[str, int] = {}
+        self._stale: list[str] = []
         self._asked: set[tuple[str, int]] = set()
         self._turn = 0
         self._history_due = 0.0
@@ -125,8 +126,10 @@ class Recorder:
             file.close()
             return False
         self._lock = file
-        for path in self.folder.glob("rows-*.npz"):
-            path.unlink()  # of an earlier part of the run; all is written anew
+        with contextlib.suppress(HeadraceError):
+            self.pictures.load(read_index(self.folder)["pictures"])
+        # Of whoever wrote before; all is written anew.
+        self._stale = [path.name for path in self.folder.glob("rows-*.npz")]
         return True
 
     def write(self) -> bool:
@@ -153,7 +156,8 @@ class Recorder:
                 "every": self.pictures.every,
             }
         write_json(self.folder / INDEX, index)
-        for name in old:
+        stale, self._stale = self._stale, []
+        for name in (*old, *stale):
             with contextlib.suppress(OSError):
                 (self.folder / name).unlink()
         return True

@@ -41,7 +41,7 @@ class History(Generic[T]):
 
     def add(self, stamp: float, value: T) -> bool:
         """Take in a value, unless the last one is too close; returns whether it was kept."""
-        if self._stamps and stamp - self._stamps[-1] < self._every:
+        if self._stamps and not stamp - self._stamps[-1] >= max(self._every, 0.0):
             return False
         self._stamps.append(stamp)
         self._values.append(value)

@@ -71,6 +71,7 @@ class ResultStore:
         self._limit = max(16, limit)
         self._recent = max(16, recent)
         self._numbers: dict[str, int] = {}
+        self._newest: dict[int, int] = {}
         self._taken: dict[str, bool] = {}
         self._versions: dict[str, tuple[int, int, dict[int, list[float]]]] = {}
         self._pending: dict[tuple[Any, ...], list[tuple[FrameBatch, int, float]]] = {}
@@ -120,6 +121,13 @@ class ResultStore:
         if not len(batch):
             return
         number = self.number(simulation or batch.simulation)
+        newest = self._newest.get(number, -1)
+        if batch.first <= newest:
+            # Read again, by a dashboard that took up the recording of the one before it.
+            batch = batch.take(batch.offsets > newest)
+            if not len(batch):
+                return
+        self._newest[number] = batch.stop - 1
         kept = [n for n, v in batch.columns.items() if self._takes(n, v)]
         signature = tuple((n, batch.columns[n].shape[1:]) for n in kept)
         self._pending.setdefault(signature, []).append((batch, number, stamp))
@@ -215,6 +223,10 @@ class ResultStore:
             self._taken[name] = name in columns
         self.put(keys, columns)
         self.seq = max(self.seq, int(keys["seq"].max(initial=-1)) + 1)
+        numbers, offsets = keys["simulation"], keys["offset"]
+        for number in np.unique(numbers).tolist():
+            newest = int(offsets[numbers == number].max())
+            self._newest[number] = max(newest, self._newest.get(number, -1))
 
     def forget_frames(self, simulation: str) -> None:
         """Note that the frames of a simulation are gone: its offsets begin anew."""
@@ -222,6 +234,7 @@ class ResultStore:
         if number is None:
             return
         self.flush()
+        self._newest.pop(number, None)
         for table in (self.sample, self.recent):
             rows = table.key("simulation") == number
             offsets = table.key("offset")

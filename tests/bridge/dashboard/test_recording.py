@@ -27,6 +27,7 @@ from bridge.runs.directory import RunDirectory, write_json
 from bridge.runs.records import save_lines
 from bridge.runs.traces import Thinner, save_traces
 from bridge.staging import Stager
+from bridge.staging.messages import StreamOptions
 from bridge.staging.rendezvous import publish
 from bridge.steering import LedgerLine
 from tests.bridge.dashboard.feeding import (
@@ -156,6 +157,47 @@ def test_a_recording_says_what_the_run_said(
             feed.frame("a", 7)
         nodes = {n["id"]: n for n in feed.pipeline()["nodes"]}
         assert nodes["operator/r"]["use"] == "a:B"
+
+
+def test_a_dashboard_that_is_started_again_goes_on_with_the_recording(tmp_path: Path) -> None:
+    directory = make_directory(tmp_path / "run")
+    with Stager() as stager:
+        stager.start()
+        publish(directory.path, stager.address)
+        script = Script(stager.address, "a")
+        script.put(40)
+        # Results that staging keeps no longer: only the first dashboard saw them.
+        topic = f"results/{PIPELINE}/a"
+        options = StreamOptions(when_full="drop_oldest", capacity=1 << 16, segment=1 << 14)
+        script.client.append(topic, [], options=options)
+        script.publish(results(0, 30))
+        tell(script.client, "gap", "one")
+        report(script.client, {"a": 30})
+        with open_feed(directory, record=True) as feed:
+            wait_for(lambda: feed.run()["memory"]["rows"] == 30)
+            wait_for(lambda: feed.overview()["simulations"])
+            start = feed.run()["replay"]["start"]
+        for first in range(30, 4030, 20):
+            script.publish(results(first, 20), first)
+        assert script.client.status(topic).low > 1
+        with open_feed(directory, record=True) as feed:
+            assert feed.wait_until_read(60.0)
+            wait_for(lambda: feed.run()["state"] == "running")
+            _meta, arrays = feed.points("phi", "psi")
+            offsets = arrays["offset"].tolist()
+            assert offsets[:30] == list(range(30))
+            assert offsets[-1] == 4029
+            assert len(set(offsets)) == len(offsets)
+            assert feed.events()["total"] == 1
+            assert feed.run()["replay"]["start"] == start
+            assert feed.overview(at=start + 1e9)["simulations"]
+        script.close()
+    (directory.path / "stager.json").unlink(missing_ok=True)
+    finish(directory)
+    with open_feed(directory) as feed:
+        assert feed.points("phi", "psi").arrays["offset"].tolist() == offsets
+        assert feed.frame("a", 39).meta["step"] == 390
+    assert len(list((directory.path / "recording").glob("rows-*.npz"))) == 1
 
 
 def test_one_dashboard_writes(tmp_path: Path) -> None:
