@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import threading
 from collections import deque
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -157,3 +158,31 @@ def test_a_newer_life_ends_an_older_ones_ring(stager: Stager, client: StagerClie
         producer.put_block(step, float(step), 2 * rank, {"x": np.zeros(2)})
         with pytest.raises(StaleIncarnation):
             producer.close()
+
+
+def test_what_a_stager_did_not_take_out_before_it_died_is_sent_again(tmp_path: Path) -> None:
+    first = Stager("tcp://127.0.0.1:0", directory=tmp_path, durable=True).start()
+    address = first.address
+    with StagerClient(address) as client:
+        producers = pair(first)
+        step = use_rings(producers, client)
+        assert client.status("frames/mpi").end == step
+    # From here on it takes nothing out, as one that is killed.
+    first._core.catch_up = lambda now: None  # type: ignore[method-assign]
+    for more in range(5):
+        for producer in producers:
+            producer._io._spoke -= 1.0
+        put(producers, step + more)
+    first.stop()
+    second = Stager(address, directory=tmp_path, durable=True).start()
+    try:
+        for producer in producers:
+            producer.flush(60.0)
+            producer.close()
+        with StagerClient(address) as client:
+            assert client.status("frames/mpi").finished
+            with client.fetch({"frames/mpi": 0}) as fetched:
+                seen = np.concatenate([batch["x"][:, 3] - 0.5 for batch in fetched.batches])
+            assert seen.tolist() == list(range(step + 5))
+    finally:
+        second.stop()
