@@ -183,7 +183,7 @@ def _load_traces(path: Path, memory: Memory, started: float, wall: float) -> Non
         rows = trace.rows
         offsets = rows["offset"]
         last = max(1, int(offsets.max()))
-        keys = {
+        keys: dict[str, Array] = {
             "simulation": np.full(len(offsets), number, np.uint16),
             "stamp": started + wall * offsets / last,
             **{k: rows[k] for k in ("offset", "step", "time", "epoch")},

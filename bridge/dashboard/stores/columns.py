@@ -123,12 +123,14 @@ class Columns:
         if text == "offset":
             return true_offsets(table.key("offset")[rows]).astype(np.float64)
         if text in KEYS:
-            return table.key("stamp" if text == "wall" else text)[rows].astype(np.float64)
+            values: Array = table.key("stamp" if text == "wall" else text)[rows]
+            return values.astype(np.float64)
         root = root_of(text)
         index = _index_of(text) or 0
         if root not in table.columns or index >= table.columns[root].shape[1]:
             return np.full(len(table.key("seq")[rows]), np.nan)
-        return table.column(root)[rows, index].astype(np.float64)
+        numbers: Array = table.column(root)[rows, index]
+        return numbers.astype(np.float64)
 
 
 def _index_of(text: str) -> int | None:

@@ -66,7 +66,7 @@ def series(
         first = int(store.recent.key("seq")[0]) if store.recent.n else store.seq
         parts.append((_both(store, first, cursor, of_results), of_results))
     if of_frames and frames is not None:
-        parts.append((_tail(frames, cursor and cursor.stride), of_frames))
+        parts.append((_tail(frames, None if cursor is None else cursor.stride), of_frames))
     for table, texts in parts:
         inside = _within(table, x, (low + base, high + base) if x == "wall" else (low, high))
         sent += _series_of(
