@@ -273,7 +273,8 @@ class Desk:
             self._carry_out(now)
             waiting = self._book.waiting()
             for decision in waiting:
-                self._speak(Approval(decision.command.id, "deny", author, reason, "", now))
+                name = decision.command.id
+                self._append(APPROVALS, name, Approval(name, "deny", author, reason, "", now))
             self._carry_out(now)
             return len(waiting)
 
