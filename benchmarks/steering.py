@@ -205,6 +205,11 @@ def compare_arms(
             f"{name}: {told}", [value / steered[0]], "×", target=target if plain[3] else None,
             worst=float(f"{plain[1] / steered[2]:.3g}"),
         )  # fmt: skip
+        if plain[3]:
+            # Of the ratio of two means of exponential times: F with twice the numbers of events.
+            f = stats.f(2 * steered[3], 2 * plain[3])
+            ends = value / steered[0] * f.ppf([0.025, 0.975])
+            ratio["interval_95"] = [float(f"{end:.3g}") for end in ends]
         figures.append({**ratio, "runs": len(arms["steered"])})
     return figures
 
