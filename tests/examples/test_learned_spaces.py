@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -37,9 +38,28 @@ def test_nothing_is_wrong_with_the_file(example: str, control: str) -> None:
     assert train["hyper"]["latent"] == infer["n_components"]
 
 
-def test_a_short_run_sees_frames_in_both_pipelines(tmp_path: Path) -> None:
-    path = ROOT / "examples" / "alanine_vampnet" / "run.toml"
+def test_two_workers_learn_beside_a_run(tmp_path: Path) -> None:
+    text = (ROOT / "examples" / "alanine_vampnet" / "run.toml").read_text(encoding="utf-8")
+    for old, new in (
+        ('"../', f'"{ROOT / "examples"}/'),
+        ("members = 8", "members = 4"),
+        ("[training.vampnet]", "[training.vampnet]\nworkers = 2\ngroups = 2\nbehind = 100_000"),
+        ("start_after = 300", "start_after = 80"),
+        ("candidate_every = 100", "candidate_every = 10"),
+        ("batch_size = 256", "batch_size = 32"),
+        ("gate = { min_frames = 40, blocks = 4,", "gate = { min_frames = 8, blocks = 2,"),
+    ):
+        assert old in text, old
+        text = text.replace(old, new)
+    path = tmp_path / "run.toml"
+    path.write_text(text, encoding="utf-8")
     report = headrace_json(
-        "run", path, "--output", tmp_path / "run", "--max-time", "20 ps", "--no-plots"
+        "run", path, "--output", tmp_path / "run", "--max-time", "60 ps", "--no-plots"
     )
     assert report["control"] is None
+    team = json.loads(
+        (tmp_path / "run" / "checkpoint" / "vampnet" / "team-report.json").read_text()
+    )
+    figures = team["figures"]["train"]
+    assert figures["version"] >= 1
+    assert figures["effective_batch_size"] == 32
