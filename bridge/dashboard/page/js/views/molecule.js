@@ -350,7 +350,8 @@ class MoleculeView {
   #notes() {
     const { ui } = this.context;
     const { every = 1, n_atoms: all = 0, selection } = this.#shown.meta;
-    const atoms = `${ui.format.integer(this.#model.n)} of ${ui.format.integer(all || this.#model.n)} atoms${every > 1 ? ` (1 in ${every} of ${selection})` : ""}`;
+    const part = all && all !== this.#model.n ? ` of ${ui.format.integer(all)}` : "";
+    const atoms = `${ui.format.integer(this.#model.n)}${part} atoms${every > 1 ? ` (1 in ${every} of ${selection})` : ""}`;
     const why = this.#webgl === "none" ? "Plain canvas: no WebGL here." : this.config.drawing === "webgl" ? "" : this.#webgl === "software" ? "Plain canvas: WebGL is drawn in software here." : this.#slow;
     const missing = this.config.shape === "cartoon" && !this.#model.ribbon ? " No backbone, hence no cartoon." : "";
     ui.put(this.note, `${atoms}.${missing} ${this.config.drawing === "plain" ? "" : why}`.trim());
@@ -368,6 +369,12 @@ class MoleculeView {
     this.context.ui.put(this.caption, sentence);
   }
 
+  #newest() {
+    const { store } = this.context;
+    if (store.get("at")) return "replay";
+    return store.get("run")?.live === false ? "the last one" : "live";
+  }
+
   // What is wrong, where the picture would be.
   #fault(sentence) {
     const { ui } = this.context;
@@ -377,7 +384,11 @@ class MoleculeView {
     ui.put(this.note, "");
     this.values.replaceChildren();
     this.rowsText = "";
-    this.stage.replaceChildren(ui.blank(this.frame ? "This frame cannot be shown" : "Nothing to show", sentence));
+    // Of a run that is over, the server has some of the frames, and says which is the nearest.
+    const near = this.frame && /recorded is (\d+)\.$/.exec(sentence);
+    const { simulation } = this;
+    this.stage.replaceChildren(ui.blank(this.frame ? "This frame cannot be shown" : "Nothing to show", sentence,
+      near && ui.button(`Show frame ${near[1]}`, () => this.#pin({ simulation, offset: Number(near[1]) }), { testid: "molecule-nearest" })));
   }
 
   #caption(meta) {
@@ -386,7 +397,7 @@ class MoleculeView {
     const place = [meta.simulation ?? this.simulation];
     if (Number.isFinite(meta.step)) place.push(`step ${format.integer(meta.step)}`);
     if (Number.isFinite(meta.time)) place.push(format.time(meta.time, meta.time_unit ?? ""));
-    place.push(`frame ${format.integer(meta.offset)}`, this.frame ? "chosen" : this.context.store.get("at") ? "replay" : "live");
+    place.push(`frame ${format.integer(meta.offset)}`, this.frame ? "chosen" : this.#newest());
     this.#say(place.join(" · "));
     const rows = [];
     if (this.#topology?.n_atoms) rows.push(["atoms", format.integer(this.#topology.n_atoms)]);
