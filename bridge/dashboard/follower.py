@@ -26,11 +26,11 @@ ALWAYS = ("decisions", "approvals", "events")
 OF_SIMULATIONS = ("acks/", "commands/")
 READ = ("status/", *OF_SIMULATIONS)
 
-POLL, LOOK, LIST, RETRY = 0.1, 1.0, 10.0, 1.0
+POLL, LOOK, LIST, RETRY = 0.1, 0.2, 10.0, 1.0
 """Seconds between two readings of records, looks at the streams of frames, listings of all topics,
 and attempts to reach the stager."""
 FEW = 200
-"""Topics up to which all are listed at each look."""
+"""Topics up to which all are listed each second."""
 SHARE = 0.2
 """Of one processor that reading takes at most, once it has caught up; half of one before."""
 
@@ -122,7 +122,7 @@ class Follower:
             if began >= listing or client.instance != self._instance:
                 self._list(client)
                 few = len(self._memory.topics) < FEW
-                listing = began + (LOOK if few or not self.pipeline else LIST)
+                listing = began + (RETRY if few or not self.pipeline else LIST)
             behind = self.read(client)
             if began >= look:
                 # After the records: the engine's word on the lag is among them.
