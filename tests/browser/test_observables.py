@@ -180,7 +180,7 @@ def test_maps_are_in_degrees_and_say_what_they_show(
     page = pages.open(dashboard.url, "observables")
     plot = page.get_by_test_id("histogram-plot")
     page.wait_for_function(
-        "document.querySelector('[data-testid=histogram-plot]')?.dataset.total > 1000"
+        "() => document.querySelector('[data-testid=histogram-plot]')?.dataset.total > 1000"
     )
     assert page.get_by_test_id("histogram-degrees").is_checked()
     assert "300 K" in page.get_by_test_id("histogram-note").inner_text()
@@ -191,7 +191,7 @@ def test_maps_are_in_degrees_and_say_what_they_show(
     page.get_by_test_id("histogram-y").fill("")
     page.get_by_test_id("histogram-y").press("Enter")
     page.wait_for_function(
-        "document.querySelector('[data-testid=histogram-plot]').dataset.bins < 200"
+        "() => document.querySelector('[data-testid=histogram-plot]').dataset.bins < 200"
     )
     # An angle stays one, and the target of the map is marked.
     assert page.get_by_test_id("histogram-degrees").is_checked()
