@@ -29,6 +29,9 @@ def print_summary(
         table.add_row(what, value)
     console.print(table)
     console.print(f"Report: {directory.report}", markup=False, highlight=False, soft_wrap=True)
+    if (directory.path / "recording").is_dir():
+        again = f"headrace dashboard {directory.path}"
+        console.print(f"Again:  {again}", markup=False, highlight=False, soft_wrap=True)
     for plot in sorted(directory.plots.glob("*.png")):
         console.print(f"Plot:   {plot}", markup=False, highlight=False, soft_wrap=True)
 
