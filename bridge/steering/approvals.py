@@ -6,10 +6,10 @@
                                         │                            ▲        denied, refused
                                         └──time limit: the default───┘          └──▶ commands/…
 
-The first word on a command in the topic ``approvals`` holds. Each word is appended by the writer
-that the command's id names, from 0 to 1, so the stager stores only one, however many people,
-dashboards and clocks speak at once; and so are the decision and the command that follow. Whoever
-sees a word may therefore carry it out, and whoever was killed in between is stood in for.
+The first word on a command in the topic ``approvals`` holds. Each word is appended by a writer of
+the command's id, from 0 to 1, so the stager stores only one, however many people, dashboards and
+clocks speak at once; and so are the decision and the command that follow. Whoever sees a word may
+therefore carry it out, and whoever was killed in between is stood in for.
 """
 
 from __future__ import annotations

@@ -376,6 +376,9 @@ class Desk:
 
     def _append(self, topic: str, writer: str, value: msgspec.Struct) -> None:
         data = _encode(value)
+        if topic != APPROVALS:
+            # No pipeline's writer is called so: pipelines write there, too.
+            writer = f"desk:{writer}"
         self._call(lambda client: client.append(topic, [data], writer=writer, first=0, stop=1))
 
     def _read(self) -> None:
