@@ -32,7 +32,7 @@ _SHORT, _LONG = 0.0002, 0.004
 """Seconds between two looks for a step, in which other threads run: while steps come fast, and
 else."""
 
-_TOGETHER, _PAUSE = 0.004, 0.001
+_TOGETHER, _PAUSE = 0.008, 0.002
 """Seconds for which frames are gathered before they are sent on, while they come fast; and without
 a step after which they are not waited for."""
 
