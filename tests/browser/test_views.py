@@ -125,8 +125,7 @@ def test_events(dashboard: Dashboard, pages: Pages, picture: Keep) -> None:
     picture(page, "events")
 
 
-@pytest.mark.parametrize(("width", "height"), [(1280, 720), (820, 1180)])
-@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize(("width", "height", "theme"), [(1280, 720, "light"), (820, 1180, "dark")])
 def test_sizes_and_themes(
     dashboard: Dashboard, pages: Pages, picture: Keep, width: int, height: int, theme: str
 ) -> None:
