@@ -39,6 +39,11 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Any]]:
     more = ("--output", folder / "run", "--control", "ask", "--no-plots")
     process = start("run", path, *more)
     wait_for_frames(folder / "run", 50)
+    with connect(folder / "run") as client:
+        deadline = time.monotonic() + 60
+        while len(client.topics("frames/", schemas=False)) < 2:
+            assert time.monotonic() < deadline, "The other walker did not come."
+            time.sleep(0.1)
     yield folder / "run", process
     end_all()
 
