@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import threading
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
@@ -27,6 +28,8 @@ LARGEST = 64 * 1024
 """Bytes of a request."""
 KEEP = 2000
 """Keys whose answers are kept."""
+GOODBYE = 1.0
+"""Seconds that the desk has to end what it is at."""
 
 Text = Annotated[str, msgspec.Meta(max_length=2000)]
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
@@ -211,7 +214,7 @@ async def read_body(request: Request, kind: type[Any]) -> tuple[Any, bytes]:
             raise ConfigError(f"The request is longer than {LARGEST} bytes.")
     try:
         return msgspec.json.decode(raw, type=kind), raw
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeError) as error:
         raise ConfigError(f"The request does not fit: {error}.") from error
 
 
@@ -274,10 +277,13 @@ class Actions:
             await self._call(self._desk.tick, time.time())
 
     def close(self) -> None:
-        """Let the threads end."""
+        """Let the threads end; waits a second at most."""
         self._threads.shutdown(wait=False, cancel_futures=True)
         if self._desk is not None:
-            self._desk.close()
+            # A stager that is gone keeps the desk waiting, and what was recorded is saved after us.
+            closing = threading.Thread(target=self._desk.close, name="desk-close", daemon=True)
+            closing.start()
+            closing.join(GOODBYE)
 
     async def _call(self, act: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
         loop = asyncio.get_running_loop()

@@ -249,7 +249,11 @@ class Gate:
         origin = headers.get("origin")
         if origin is None:
             return _refuse(403, "The header 'Origin' is missing.") if required else None
-        parts = urlsplit(origin)
+        try:
+            parts = urlsplit(origin)
+        except ValueError:
+            # Such as http://[1, which no browser sends.
+            return _refuse(403, "The header 'Origin' is not an origin.")
         schemes = ("https",) if self._options.secure else ("http", "https")
         place = parts.netloc.lower()
         same = place == headers.get("host", "").lower() or place in self._names

@@ -32,6 +32,13 @@ class _Server(uvicorn.Server):
         """Capture none."""
         yield
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """End as ever, and cut off those who have not taken in what was sent to them."""
+        await super().shutdown(sockets)
+        for connection in list(self.server_state.connections):
+            connection.transport.abort()
+        await asyncio.sleep(0)
+
 
 def serve(
     dashboard: Dashboard, listener: socket.socket, stop: threading.Event, *, farewell: str = ""

@@ -29,6 +29,8 @@ log = logging.getLogger(__name__)
 PROTOCOL = "headrace.1"
 RETRY = 2.0
 """Seconds before a question that failed is asked again."""
+GOODBYE = 1.0
+"""Seconds that a page has to take in what was sent to it, before the server ends without."""
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
@@ -200,8 +202,10 @@ class Session:
 
     async def close(self, reason: str) -> None:
         """Say good-bye; `reason` is a short sentence."""
+        # One that does not read any more, as its machine sleeps, would hold the end up forever.
         with contextlib.suppress(Exception):
-            await self._socket.close(1001, reason)
+            async with asyncio.timeout(GOODBYE):
+                await self._socket.close(1001, reason)
 
     # ------------------------------------------------------------- from the page
 

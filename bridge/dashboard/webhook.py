@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import logging
 import queue
 import threading
@@ -92,7 +93,7 @@ class Webhook:
                 self._post(body)
                 self.sent += 1
                 return
-            except (OSError, ValueError) as error:
+            except (OSError, ValueError, http.client.HTTPException) as error:
                 if wait is None or self._stop.wait(wait):
                     self.failed += 1
                     # The address may hold a secret.

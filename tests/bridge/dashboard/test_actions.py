@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import threading
 import time
 from typing import Any
@@ -10,7 +12,10 @@ import httpx
 import msgspec
 
 from bridge.commands import Command
-from bridge.staging import Stager
+from bridge.dashboard.actions import Actions
+from bridge.errors import NobodyListening
+from bridge.staging import Stager, StagerClient
+from bridge.steering import Desk
 from tests.bridge.dashboard.feeding import Script, decide, wait_for
 from tests.bridge.dashboard.serving import Served
 
@@ -131,3 +136,39 @@ def test_all_are_paused(served: Served, live: tuple[Stager, Script]) -> None:
     found = {one["simulation"]: one["verdict"] for one in answer.json()["results"]}
     assert found == {"a": "sent", "b": "sent"}
     assert commands_of(live[1], "pause")[-1].author == "Ada (dashboard)"
+
+
+def test_what_is_no_text_is_a_fault_of_the_request(served: Served) -> None:
+    headers = {"Idempotency-Key": "no-text-at-all", "Content-Type": "application/json"}
+    with served.client() as client:
+        body = b'{"kind":"pause","simulation":"\xff"}'
+        answer = client.post("/api/commands", content=body, headers=headers)
+    assert answer.status_code == 400, answer.text
+
+
+def test_a_desk_that_waits_for_a_stager_does_not_hold_up_the_end() -> None:
+    waits, comes = threading.Event(), threading.Event()
+
+    def connect() -> StagerClient:
+        waits.set()
+        comes.wait(100.0)
+        raise NobodyListening("Nobody listens.")
+
+    actions = Actions(Desk(connect))
+    ticking = threading.Thread(target=lambda: _tick(actions))
+    ending = threading.Thread(target=actions.close)
+    try:
+        ticking.start()
+        assert waits.wait(60.0)
+        ending.start()
+        ending.join(30.0)
+        assert not ending.is_alive()
+    finally:
+        comes.set()
+        ticking.join(60.0)
+        ending.join(60.0)
+
+
+def _tick(actions: Actions) -> None:
+    with contextlib.suppress(NobodyListening):
+        asyncio.run(actions.tick())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -168,3 +169,16 @@ def test_whoever_tells_it_never_waits() -> None:
         hook.send(change())
     assert hook.left_out > 0
     hook.close(timeout=0.01)
+
+
+def test_who_answers_something_else_than_http_ends_nothing() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        hook = Webhook(AlarmTable(webhook=f"http://127.0.0.1:{other.getsockname()[1]}/x"), waits=())
+        for count in (1, 2):
+            hook.send(change())
+            other.settimeout(60.0)
+            with other.accept()[0] as connection:
+                connection.recv(65536)
+                connection.sendall(b"SSH-2.0-other\r\n")
+            wait_for(lambda count=count: hook.failed == count)
+        hook.close()

@@ -92,7 +92,9 @@ def test_every_answer_has_the_headers(served: Served, path: str) -> None:
     assert "server" not in headers
 
 
-@pytest.mark.parametrize("origin", ["https://evil.example", "null", "http://127.0.0.1:1", None])
+@pytest.mark.parametrize(
+    "origin", ["https://evil.example", "null", "http://127.0.0.1:1", "http://[1", None]
+)
 def test_other_origins_change_nothing(
     served: Served, stranger: httpx.Client, origin: str | None
 ) -> None:

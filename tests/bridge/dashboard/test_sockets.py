@@ -183,3 +183,18 @@ def test_pages_are_told_when_the_server_ends(live: tuple[Stager, Script]) -> Non
                 one.receive()
             assert caught.value.rcvd is not None
             assert (caught.value.rcvd.code, caught.value.rcvd.reason) == (1001, FAREWELL)
+
+
+def test_a_page_that_does_not_read_any_more_does_not_hold_up_the_end(
+    live: tuple[Stager, Script],
+) -> None:
+    with Served(live[0].address) as served, served.page(max_queue=1, close_timeout=1) as page:
+        assert served.feed.wait_until_read(60.0)
+        wait_for(lambda: len(served.feed.overview()["simulations"]) == 2)
+        for number in range(32):
+            # Each of more than a megabyte, and others than the ones before.
+            page.subscribe(number, "histogram", x="tica[0]", y="tica[1]", bins=400 + number)
+        statistics = served.dashboard.hub.statistics
+        wait_for(lambda: statistics.in_flight == 32)
+        assert statistics.sent < 32
+        served.stop()
