@@ -16,6 +16,9 @@ from bridge.steering import describe_command
 
 __all__ = ["add_arguments", "execute"]
 
+_WIDTH = 160
+"""Columns of the table in a file or a pipe, which have no width of their own."""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
@@ -63,11 +66,14 @@ def _as_data(decision: Decision) -> dict[str, object]:
 
 def _show(waiting: list[Decision]) -> None:
     console = Console()
+    if not console.is_terminal:
+        console = Console(width=max(console.width, _WIDTH))
     if not waiting:
         console.print("Nothing waits for approval.")
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("id", overflow="fold")
+    # An id is copied into headrace approve: it stays in one piece, however narrow the terminal.
+    table.add_column("id", no_wrap=True, min_width=max(len(one.command.id) for one in waiting))
     table.add_column("for", no_wrap=True)
     table.add_column("command")
     table.add_column("left", no_wrap=True, justify="right")

@@ -15,7 +15,7 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 
-from bridge.errors import ConfigError
+from bridge.errors import ConfigError, NobodyListening
 from bridge.runs.directory import RunDirectory
 from bridge.runs.keyfiles import client_keys
 from bridge.runs.plan import Plan
@@ -79,7 +79,15 @@ def open_client(arguments: argparse.Namespace, name: str) -> ClientLike:
     folder = arguments.keys
     if not folder and directory.resolved.is_file():
         folder = Plan.read(directory).key_folder
-    address = find(None, directory.path, timeout=0.0, environment={}).address
+    try:
+        address = find(None, directory.path, timeout=0.0, environment={}).address
+    except NobodyListening as error:
+        if directory.report.is_file():
+            raise NobodyListening(
+                f"The run in {directory.path} is over: nobody listens any more. headrace inspect "
+                f"shows what was decided, and headrace dashboard the run."
+            ) from error
+        raise
     return connect(address, name=name, keys=client_keys(folder))
 
 

@@ -80,7 +80,7 @@ class PlainView:
             lag = sum(s.lag for s in snapshot.simulations)
             self._line(
                 f"{elapsed:7.1f} s  {self._phase}: {snapshot.frames} frames, {rate:.0f}/s, "
-                f"lag {lag}, {format_time(snapshot.total_time, snapshot.time_unit)}, "
+                f"lag {lag}, {format_time(snapshot.total_time, snapshot.time_unit)} simulated, "
                 f"{snapshot.counts.get('applied', 0)} commands applied"
             )
 

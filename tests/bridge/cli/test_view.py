@@ -79,7 +79,7 @@ def test_without_a_terminal_there_are_plain_lines() -> None:
         view.tell("It broke.", "error")
     lines = out.getvalue().splitlines()
     assert lines[0].split() == ["0.0", "s", "starting"]
-    assert "200 frames, 100/s, lag 6, 20 ps, 1 commands applied" in lines[1]
+    assert "200 frames, 100/s, lag 6, 20 ps simulated, 1 commands applied" in lines[1]
     assert lines[2:] == ["error: It broke."]
 
 
