@@ -62,7 +62,7 @@ def open_dashboard(
     ConfigError
         If the folder is not that of a run, or an option is wrong.
     """
-    alarms = AlarmTable()
+    alarms, rules = AlarmTable(), None
     directory = None if run is None else RunDirectory(run)
     if directory is not None:
         if not directory.resolved.is_file() and not (directory.path / "stager.json").is_file():
@@ -71,7 +71,9 @@ def open_dashboard(
                 f"{directory.resolved.name} nor a running stager."
             )
         if directory.resolved.is_file():
-            alarms = Plan.read(directory).configuration.dashboard.alarms
+            plan = Plan.read(directory)
+            # Those of the run hold from the first moment on, before its engine announces them.
+            alarms, rules = plan.configuration.dashboard.alarms, plan.rules
         token = token or find_token(directory.path)
     options = ServerOptions(**{"alarms": alarms, **served, "token": token or make_token()})
     if options.certificate:
@@ -86,4 +88,4 @@ def open_dashboard(
             feed.close()
             raise
     connect = make_connect(directory, address, keys, feed.about)
-    return Dashboard(watched, Desk(connect), options), options
+    return Dashboard(watched, Desk(connect, rules), options), options

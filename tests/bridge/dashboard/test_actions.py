@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -13,7 +14,9 @@ import msgspec
 
 from bridge.commands import Command
 from bridge.dashboard.actions import Actions
+from bridge.dashboard.opening import open_dashboard
 from bridge.errors import NobodyListening
+from bridge.runs.directory import RunDirectory, write_json
 from bridge.staging import Stager, StagerClient
 from bridge.steering import Desk
 from tests.bridge.dashboard.feeding import Script, decide, wait_for
@@ -172,3 +175,20 @@ def test_a_desk_that_waits_for_a_stager_does_not_hold_up_the_end() -> None:
 def _tick(actions: Actions) -> None:
     with contextlib.suppress(NobodyListening):
         asyncio.run(actions.tick())
+
+
+def test_the_rules_of_a_run_hold_before_its_engine_announces_them(
+    live: tuple[Stager, Script], tmp_path: Path
+) -> None:
+    configuration = {
+        "run": {"name": "walk"},
+        "simulation": {"adapter": "openmm"},
+        "pipeline": {"name": "p", "operators": [{"use": "dihedrals"}]},
+        "steering": {"dry_run": True},
+    }
+    plan = {"configuration": configuration, "source": "run.toml", "base": str(tmp_path)}
+    write_json(RunDirectory(tmp_path).resolved, plan)
+    dashboard, _ = open_dashboard(tmp_path, address=live[0].address)
+    with contextlib.closing(dashboard.feed), contextlib.closing(dashboard.actions):
+        told = dashboard.actions._desk.send("pause", "a", author="Ada", key="dry-run-at-once")
+    assert told["verdict"] == "dry_run"
