@@ -107,7 +107,7 @@ def execute(arguments: argparse.Namespace) -> int:
             print(json.dumps({**facts, "port": port}), flush=True)
         else:
             print(f"Dashboard: {url}", flush=True)
-            console.print("Ctrl-C ends it; the run goes on.", style="dim")
+            console.print("Ctrl-C ends the dashboard, not the run.", style="dim")
         if arguments.open:
             webbrowser.open(url)
         complaint = threading.Timer(PATIENCE, _complain, (dashboard.feed, console))
