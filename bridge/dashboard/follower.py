@@ -26,7 +26,7 @@ ALWAYS = ("decisions", "approvals", "events")
 OF_SIMULATIONS = ("acks/", "commands/")
 READ = ("status/", *OF_SIMULATIONS)
 
-POLL, LOOK, LIST, RETRY = 0.1, 0.2, 10.0, 1.0
+POLL, LOOK, LIST, RETRY = 0.05, 0.2, 10.0, 1.0
 """Seconds between two readings of records, looks at the streams of frames, listings of all topics,
 and attempts to reach the stager."""
 FEW = 200
