@@ -96,7 +96,7 @@ def execute(arguments: argparse.Namespace) -> int:
     )
     # Whoever watches gives way to what is watched.
     with contextlib.suppress(OSError):
-        os.nice(10)
+        os.nice(19)
     try:
         listener = bind(options.host, options.port)
         port = listener.getsockname()[1]
