@@ -67,7 +67,7 @@ $(SPARK): pyproject.toml constraints-spark.txt
 	$(call install,$(VENV)-spark,spark$(comma)$(with_engines),constraints-spark.txt)
 
 # PyFlink and PySpark leave pipes and sockets of their JVM open until the end.
-# Other tests run beside Spark's: each test gets twice as long.
+# Other tests run beside these: each test gets twice as long.
 unruly := --timeout=240 -W ignore::ResourceWarning -W ignore::pytest.PytestUnraisableExceptionWarning
 with_engines := analysis,learning,openmm,report,test-engines
 comma := ,
@@ -89,13 +89,12 @@ types: setup  ## mypy on the three packages
 RUN_TESTS = MPLBACKEND=Agg $(1)/bin/$(if $(COVERAGE),coverage run -m,python -m) pytest
 
 # Each engine's tests run in its environment. Tests wait for processes more than they compute: the
-# engines' environments are made, and Spark is tested, beside the tests that need no cluster.
+# engines' environments are made, and the engines tested, beside the tests that need no cluster.
 unit: setup  ## the tests on all engines
 	@log=$$(mktemp); trap 'rm -f "$$log"' EXIT; \
-	$(MAKE) --no-print-directory setup-flink test-spark >"$$log" 2>&1 & spark=$$!; \
-	$(MAKE) --no-print-directory test-core || { kill $$spark 2>/dev/null || true; exit 1; }; \
-	wait $$spark || { cat "$$log" >&2; exit 1; }; cat "$$log"
-	$(MAKE) --no-print-directory test-flink
+	$(MAKE) --no-print-directory test-spark test-flink >"$$log" 2>&1 & engines=$$!; \
+	$(MAKE) --no-print-directory test-core || { kill $$engines 2>/dev/null || true; exit 1; }; \
+	wait $$engines || { cat "$$log" >&2; exit 1; }; cat "$$log"
 
 coverage: setup  ## the same tests, and how much of each package they reach
 	$(BIN)/coverage erase

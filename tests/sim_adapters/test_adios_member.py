@@ -96,7 +96,10 @@ def test_a_program_that_is_killed_goes_on(run: Run, client: StagerClient) -> Non
     run("sim", "first=2", "steps=8", sources=["sim"], resume=True)
     found = read_stream(client, "sim")
     assert found.steps.tolist() == list(range(10))
-    assert found.epochs.tolist() == [0] * 5 + [1] * 5
+    # What was still in the queue of the first life died with it, and came again with the second.
+    first = found.epochs.tolist().count(0)
+    assert 2 <= first <= 5
+    assert found.epochs.tolist() == [0] * first + [1] * (10 - first)
 
 
 def test_what_an_earlier_run_left_is_not_read(run: Run, client: StagerClient, tmp_path: Path):

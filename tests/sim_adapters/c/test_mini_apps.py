@@ -166,5 +166,6 @@ def test_a_stop_ends_the_wait_of_all_ranks_for_room(
     [line] = read_ledger(client)
     status = client.status("frames/w")
     assert (line.outcome, status.finished) == ("applied", True)
-    assert status.dropped >= 1
+    # None, if the stop came before the put that there was no room for.
+    assert status.dropped <= 1
     assert status.last_step < line.step
