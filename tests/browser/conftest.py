@@ -19,7 +19,7 @@ SCREENSHOTS = Path(__file__).parents[2] / "build" / "screenshots"
 SIZE = {"width": 1280, "height": 720}
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
     """Chromium of the system, without a window."""
     for name in ("playwright.sync_api", "starlette", "openmm"):
@@ -39,7 +39,7 @@ def browser() -> Iterator[Browser]:
         browser.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
     """A run that goes on while all tests look at it."""
     live = Live(tmp_path_factory.mktemp("live"))
@@ -47,7 +47,7 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
     live.end()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def dashboard(live: Live) -> Iterator[Dashboard]:
     """The dashboard of the live run."""
     dashboard = Dashboard(live.folder)

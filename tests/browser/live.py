@@ -26,6 +26,7 @@ name = "watched"
 seed = 5
 max_wall_time = "20 min"
 drain = "20 s"
+nice = 19
 
 [steering]
 approval = ["restart"]
