@@ -17,6 +17,12 @@ static int check_open(hr_stream *s, const char *what)
     return HR_OK;
 }
 
+/* Whether hr_poll has something to look at: a put that waited for room may have taken it in. */
+static bool has_command(const hr_stream *s)
+{
+    return s->arrived != NULL || s->channel.ready != NULL;
+}
+
 /* Wait for a command; wants the lock. */
 static bool wait_for_command(hr_stream *s, double seconds)
 {
@@ -24,10 +30,10 @@ static bool wait_for_command(hr_stream *s, double seconds)
     struct timespec until;
     until.tv_sec = (time_t)end;
     until.tv_nsec = (long)((end - (double)until.tv_sec) * 1e9);
-    while (s->arrived == NULL && !s->failure)
+    while (!has_command(s) && !s->failure)
         if (pthread_cond_timedwait(&s->changed, &s->lock, &until) != 0)
             break;
-    return s->arrived != NULL;
+    return has_command(s);
 }
 
 static void tell_paused(hr_stream *s, int64_t step, double waited)

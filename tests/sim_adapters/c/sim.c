@@ -2,10 +2,10 @@
  * A simulation for the tests: x[i][k] = step + offset + i / 1000 + k / 8, and the parameter F.
  *
  *     sim NAME steps=N rows=N [ranks=N rank=N ids=1] [until_stopped=1] [delay=SECONDS]
- *         [finished=0] [go=FILE] [OPTION=VALUE ...]
+ *         [finished=0] [go=FILE] [wait=1] [OPTION=VALUE ...]
  *
- * With `go`, it goes on behind step 4 only when the file exists. What happens is printed, a line
- * each.
+ * With `go`, it goes on behind step 4 only when the file exists; with `wait`, it asks hr_wait after
+ * each frame whether there is a command. What happens is printed, a line each.
  */
 #include <errno.h>
 #include <math.h>
@@ -93,7 +93,7 @@ static void serve(hr_stream *s, int64_t step, int64_t rows)
 static hr_stream *open_it(int argc, char **argv, int64_t rows, int decomposed)
 {
     static const char *const own[] = {"steps", "rows", "ids", "until_stopped", "delay", "finished",
-                                      "go"};
+                                      "go", "wait"};
     const int64_t shape[] = {rows, 3};
     hr_stream *s;
     check(hr_new(&s, argv[1]), "new");
@@ -130,6 +130,7 @@ int main(int argc, char **argv)
     int with_ids = (int)number_of(argc, argv, "ids", 0);
     int until = (int)number_of(argc, argv, "until_stopped", 0);
     double delay = number_of(argc, argv, "delay", 0.0);
+    int with_wait = (int)number_of(argc, argv, "wait", 0);
     const char *go = path_of(argc, argv, "go");
     hr_stream *s = open_it(argc, argv, rows, ranks > 1 || with_ids);
     hr_resumed resumed;
@@ -158,6 +159,8 @@ int main(int argc, char **argv)
                            : hr_put(s, step, 0.5 * (double)step);
             dropped += check(code, "put") == HR_DROPPED;
         }
+        if (with_wait && check(hr_wait(s, 0.0), "wait") == HR_OK)
+            printf("wait %lld\n", (long long)step);
         serve(s, step, rows);
         if (delay > 0.0)
             stand_still(delay);

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
+from bridge import Command
 from bridge.staging import Stager, StagerClient
 from bridge.steering import Desk, read_ledger
 from tests.sim_adapters.c.common import Start
@@ -101,3 +102,29 @@ def test_a_stop_ends_the_wait_for_room(
     assert status.finished
     assert status.dropped == counts(out)["dropped"] > 0
     assert lines["manual/all/w"].step == status.end + status.dropped - 1
+
+
+def test_a_command_taken_in_by_a_put_that_waits_is_told_by_hr_wait(
+    stager: Stager, client: StagerClient, start: Start, send: Callable[[Command], None]
+) -> None:
+    options = SMALL | {"rows": 1000, "wait": 1, "until_stopped": 1}
+    process = start("w", stager=stager.address, **options)
+    wait_until_full(client, 20)
+    send(Command("set", "w", "f", parameter="F", value=0.5))
+    send(Command("interval", "w", "every", value=1))
+    # The waiting put answers the later of the two: it has taken the earlier one in.
+    wait_until(lambda: "every" in {line.id for line in read_ledger(client)}, "the ledger")
+    wait_until(lambda: outcomes(client)["every"] == "applied", "the put's answer")
+    full = client.status("frames/w").end
+    with Desk(lambda: StagerClient(stager.address)) as desk:
+        [told] = desk.all("stop", author="Ada", key="all")
+        assert told["verdict"] == "sent"
+        out, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (0, "")
+    waits = [int(line.split()[1]) for line in out.splitlines() if line.startswith("wait ")]
+    assert full <= waits[0]
+    assert outcomes(client)["f"] == "applied"
+
+
+def outcomes(client: StagerClient) -> dict[str, str | None]:
+    return {line.id: line.outcome for line in read_ledger(client)}
