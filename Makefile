@@ -86,7 +86,17 @@ types: setup  ## mypy on the three packages
 	$(BIN)/mypy --strict $(PACKAGES)
 
 # What `pytest` is started by: with COVERAGE=1 under coverage, which costs a third of the time.
-RUN_TESTS = MPLBACKEND=Agg $(1)/bin/$(if $(COVERAGE),coverage run -m,python -m) pytest
+PYTEST = MPLBACKEND=Agg $(1)/bin/$(if $(COVERAGE),coverage run -m,python -m) pytest -o cache_dir=.pytest_cache/$(notdir $(1))
+# $(call run_tests,VENV,ARGUMENTS). Real simulations, clusters and browsers share the machine with
+# the tests, and whoever else uses it: up to three tests that failed are run once more, by
+# themselves. Both outcomes are printed; what is broken fails twice.
+define run_tests
+$(call PYTEST,$(1)) $(2) || { code=$$?; \
+	failed=$$(grep -c '": true' .pytest_cache/$(notdir $(1))/v/cache/lastfailed 2>/dev/null || true); \
+	[ $$code = 1 ] && [ "$${failed:-0}" -ge 1 ] && [ "$$failed" -le 3 ] || exit $$code; \
+	echo "$$failed of these tests failed. Once more, by themselves:"; \
+	$(call PYTEST,$(1)) $(2) --last-failed --last-failed-no-failures=none; }
+endef
 
 # Each engine's tests run in its environment. Tests wait for processes more than they compute: the
 # engines' environments are made, and the engines tested, beside the tests that need no cluster.
@@ -106,13 +116,13 @@ coverage: setup  ## the same tests, and how much of each package they reach
 	done
 
 test-core: setup  ## the tests that need no cluster (ARGS="-k name" for some of them)
-	$(call RUN_TESTS,$(VENV)) $(ARGS)
+	$(call run_tests,$(VENV),$(ARGS))
 
 test-flink: $(FLINK)  ## the tests on Flink
-	$(call RUN_TESTS,$(VENV)-flink) $(unruly) tests/flink tests/conformance/engines $(ARGS)
+	$(call run_tests,$(VENV)-flink,$(unruly) tests/flink tests/conformance/engines $(ARGS))
 
 test-spark: $(SPARK)  ## the tests on Spark
-	$(call RUN_TESTS,$(VENV)-spark) $(unruly) tests/spark tests/conformance/engines $(ARGS)
+	$(call run_tests,$(VENV)-spark,$(unruly) tests/spark tests/conformance/engines $(ARGS))
 
 format: setup  ## let ruff repair what it can
 	$(BIN)/ruff check --fix --exit-zero --quiet .
