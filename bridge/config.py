@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import inspect
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,9 +13,11 @@ from typing import Any, TypeVar
 import msgspec
 
 from bridge.errors import ConfigError, HeadraceError
+from bridge.mistakes import describe_mistake
 
 __all__ = [
     "build",
+    "check_arguments",
     "find_entry_point",
     "parse_bytes",
     "parse_duration",
@@ -81,7 +83,8 @@ def to_struct(cls: type[S], table: Mapping[str, Any], where: str) -> S:
         raise ConfigError(f"{where}: {error}") from error
     except msgspec.ValidationError as error:
         cause = error.__cause__
-        said = str(cause) if isinstance(cause, HeadraceError) else f"{error}."
+        said = str(cause) if isinstance(cause, HeadraceError) else ""
+        said = said or describe_mistake(error, cls, table)
         raise ConfigError(f"{where}: {said}") from error
 
 
@@ -98,14 +101,8 @@ def _check(cls: type[msgspec.Struct], table: Mapping[str, Any], where: str) -> N
             _check(kind, value, f"{where}, {name}")
 
 
-def build(factory: type[T], table: Mapping[str, Any], where: str) -> T:
-    """Call a class with a table's entries as keyword arguments.
-
-    Raises
-    ------
-    ConfigError
-        For a key that the constructor does not take, one that is missing, or a value it refuses.
-    """
+def check_arguments(factory: Callable[..., Any], table: Mapping[str, Any], where: str) -> None:
+    """Raise a `ConfigError` for a key that a constructor does not take, or one that is missing."""
     parameters = inspect.signature(factory).parameters
     known = [p.name for p in parameters.values() if p.kind is not p.VAR_KEYWORD]
     if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
@@ -119,6 +116,17 @@ def build(factory: type[T], table: Mapping[str, Any], where: str) -> T:
     ]
     if missing:
         raise ConfigError(f"{where} lacks {', '.join(repr(m) for m in missing)}.")
+
+
+def build(factory: type[T], table: Mapping[str, Any], where: str) -> T:
+    """Call a class with a table's entries as keyword arguments.
+
+    Raises
+    ------
+    ConfigError
+        For a key that the constructor does not take, one that is missing, or a value it refuses.
+    """
+    check_arguments(factory, table, where)
     try:
         return factory(**table)
     except ConfigError as error:
@@ -143,7 +151,7 @@ def find_entry_point(group: str, name: str, where: str) -> Any:
             near = difflib.get_close_matches(name, points, 1, cutoff=0.5)
             guess = f"did you mean {near[0]!r}? " if near else ""
             raise ConfigError(
-                f"{where} ({group}) has the unknown key {name!r}; {guess}Known are: "
+                f"{where}: there is no {name!r} among {group}; {guess}Known are: "
                 f"{', '.join(sorted(points)) or 'none'}; or write module:object."
             )
         return points[name].load()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,7 @@ from analytics.learning.trainer import Trainer, Update
 from analytics.learning.watching import DriftWatch
 from analytics.statistics.moments import input_columns
 from analytics.statistics.schedule import check_count
-from bridge.config import find_entry_point
+from bridge.config import check_arguments, find_entry_point
 from bridge.errors import ConfigError
 from bridge.frames import FrameBatch
 from bridge.pipeline import Context, GlobalOperator
@@ -158,8 +159,9 @@ class Train(GlobalOperator):
         device: str = "auto",
         threads: int = 1,
     ) -> None:
-        # A kind that there is not is found before anything runs.
-        find_entry_point(MODELS, kind, f"The parameter 'kind' of train, {kind!r},")
+        # A kind that there is not, or a parameter that it lacks, is found before anything runs.
+        factory = find_entry_point(MODELS, kind, "The parameter 'kind' of train")
+        check_arguments(partial(factory, ()), hyper or {}, "The parameter 'hyper' of train")
         self.kind = kind
         self.input = input_columns(input)
         self.target = input_columns(target) if target else ()

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from bridge.config import parse_bytes, parse_duration, read_toml, to_struct
+from bridge.config import parse_bytes, parse_duration, read_toml, refuse_unknown, to_struct
 from bridge.engines.options import JobOptions, LocalOptions
 from bridge.errors import ConfigError, HeadraceError
 from bridge.runs.dashboard_tables import DashboardTable
@@ -411,6 +411,7 @@ def load_run(path: Path) -> RunConfiguration:
     table = read_toml(path)
     for name in ("run", "simulation"):
         if not isinstance(table.get(name), Mapping):
+            refuse_unknown(table, RunConfiguration.__struct_fields__, str(path))
             raise ConfigError(f"{path} lacks the table [{name}].")
     try:
         _check_lists(table, path)

@@ -39,9 +39,9 @@ def test_an_unknown_key_names_the_nearest() -> None:
 
 
 def test_a_wrong_type_is_placed() -> None:
-    with pytest.raises(ConfigError, match=r"run.toml: Expected `str`, got `int` - at `\$.name`"):
+    with pytest.raises(ConfigError, match=r"run.toml: The key 'name' is 3; it must be text"):
         to_struct(Outer, {"name": 3}, "run.toml")
-    with pytest.raises(ConfigError, match="missing required field `name`"):
+    with pytest.raises(ConfigError, match="The key 'name' is missing"):
         to_struct(Outer, {}, "run.toml")
 
 
@@ -66,7 +66,8 @@ def test_entry_points_are_found_by_name() -> None:
     assert find_entry_point("headrace.operators", "tica", "x") is OnlineTICA
     assert find_entry_point("headrace.operators", "analytics.reduction:OnlineTICA", "x")
     with pytest.raises(
-        ConfigError, match=r"unknown key 'tika'; did you mean 'tica'\? Known are: .*pca"
+        ConfigError,
+        match=r"no 'tika' among headrace.operators; did you mean 'tica'\? Known are: .*pca",
     ):
         find_entry_point("headrace.operators", "tika", "x")
     with pytest.raises(ConfigError, match="cannot load 'nowhere:Thing'"):

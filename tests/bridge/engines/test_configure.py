@@ -60,7 +60,10 @@ def test_registered_operators_are_found_by_their_short_names() -> None:
         (('input = "y"', 'inptu = "y"'), "operator 1 (norm) has the unknown key 'inptu'; did you"),
         (('use = "HERE:Norm"\n', ""), "run.toml, operator 1 lacks 'use'"),
         (("HERE:Norm", "HERE:Nrom"), "operator 1 (norm): cannot load"),
-        (("HERE:Norm", "stop_at_targt"), "unknown key 'stop_at_targt'; did you mean 'stop_at"),
+        (
+            ("HERE:Norm", "stop_at_targt"),
+            "no 'stop_at_targt' among headrace.operators; did you mean 'stop_at",
+        ),
         (("HERE:Norm", "pathlib:Path"), "'pathlib:Path' is not an operator"),
         (('name = "norm"', 'name = "Running"'), "more than one operator called Running"),
         (('name = "adaptive"', 'name = "a b"'), "'a b' is not a valid name"),

@@ -63,11 +63,11 @@ def test_a_good_file_is_read(tmp_path: Path) -> None:
     [
         ("seed = 7", "sead = 7", "[run, ]*run has the unknown key 'sead'; did you mean 'seed'"),
         ("seed = 7", "seed = -7", "The seed must not be negative; it is -7."),
-        ("seed = 7", 'seed = "x"', "Expected `int`, got `str`"),
+        ("seed = 7", 'seed = "x"', "The key 'run.seed' is 'x'; it must be a whole number."),
         ("seed = 7", 'max_time = "10 parsecs"', "'10 parsecs' is not a simulated time"),
         ("seed = 7", 'max_wall_time = "1 y"', "'1 y' is not a duration"),
         ("seed = 7", "nice = 40", "The key 'nice' must be from 0 to 19; it is 40."),
-        ("[run]", "[runn]", "lacks the table"),
+        ("[run]", "[runn]", "has the unknown key 'runn'; did you mean 'run'"),
         ("[control.none]", "[controls.none]", "unknown key 'controls'; did you mean 'control'"),
         ('remove = ["restarts"]', 'remov = ["restarts"]', "did you mean 'remove'"),
         ('x = "positions[0]"', 'z = "positions[0]"', "number 1 has the unknown key 'z'"),
