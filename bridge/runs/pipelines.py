@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import difflib
+import inspect
 from typing import Any
 
 import msgspec
 
 from bridge.config import refuse_unknown
 from bridge.engines.configure import pipeline_from_table
+from bridge.errors import ConfigError
 from bridge.pipeline import Pipeline
 from bridge.runs.configuration import PipelineTable, RunConfiguration
 
-__all__ = ["apply_control", "build_pipeline", "name_of"]
+__all__ = ["apply_control", "build_pipeline", "check_models", "name_of"]
 
 
 def name_of(table: dict[str, Any]) -> str:
@@ -88,3 +91,45 @@ def apply_control(configuration: RunConfiguration, name: str, where: str) -> Run
     pipeline = msgspec.structs.replace(configuration.pipeline, operators=operators)
     steering = {**configuration.steering, **control.steering}
     return msgspec.structs.replace(configuration, pipeline=pipeline, steering=steering)
+
+
+def check_models(configuration: RunConfiguration, pipeline: Pipeline, where: str) -> None:
+    """See that somebody makes each model that the run's own registry is asked for.
+
+    Parameters
+    ----------
+    configuration
+        With the control applied.
+    pipeline
+        That it describes.
+    where
+        The file, for messages.
+
+    Raises
+    ------
+    ConfigError
+        If an operator or a service would wait for a model until the end of the run.
+    """
+    learners = [t for training in configuration.training.values() for t in training.operators[-1:]]
+    if any(table["use"] != "train" for table in learners):
+        return  # Somebody else's: what it makes is not known here.
+    made = [str(t.get("model", "model")) for t in learners if "registry" not in t]
+    asked: dict[str, str] = {}
+    tables = configuration.pipeline.operators
+    for table, (name, operator) in zip(tables, pipeline.operators, strict=True):
+        # Of operators that take no registry, `model` is something else.
+        if "registry" in inspect.signature(type(operator)).parameters and "registry" not in table:
+            for model in (table.get("model"), *table.get("models", ())):
+                if isinstance(model, str):
+                    asked.setdefault(model, f"the operator {name!r}")
+    for name, service in configuration.service.items():
+        if service.use == "registry" and "registry" not in service.options:
+            asked.setdefault(service.model or name, f"the service {name!r}")
+    for model, who in asked.items():
+        if model not in made:
+            near = difflib.get_close_matches(model, made, 1, cutoff=0.5)
+            guess = f"did you mean {near[0]!r}? Else" if near else "so"
+            raise ConfigError(
+                f"{where}: {who} asks for the model {model!r}, which no [training] makes; {guess} "
+                "give it the 'registry' where there is one."
+            )

@@ -1,6 +1,6 @@
 """A million particles from four ranks; where they are, and how far apart: python density_map.py
 
-The ranks are processes that write a block of each frame. The pipeline of run.toml counts the
+The ranks are processes that write a block of each frame. The pipeline of pipeline.toml counts the
 particles in the cells of a grid and the pairs in shells, and stores the means over windows of
 simulated time in a Parquet dataset, which is read back with pandas at the end.
 
@@ -61,8 +61,8 @@ def simulate(rank: int, address: str, side: int, frames: int) -> None:
 
 
 def make_pipeline(folder: Path, analysis: str) -> Pipeline:
-    """Return the pipeline of run.toml, or what is left of it with one analysis alone."""
-    table = read_toml(HERE / "run.toml")["pipeline"]
+    """Return the pipeline of pipeline.toml, or what is left of it with one analysis alone."""
+    table = read_toml(HERE / "pipeline.toml")["pipeline"]
     other = {"density": "rdf", "rdf": "density"}.get(analysis)
     operators = [operator for operator in table["operators"] if operator["name"] != other]
     table["operators"] = operators

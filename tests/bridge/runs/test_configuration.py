@@ -8,7 +8,7 @@ import pytest
 
 from bridge.errors import ConfigError
 from bridge.runs.configuration import load_run
-from bridge.runs.pipelines import apply_control, build_pipeline
+from bridge.runs.pipelines import apply_control, build_pipeline, check_models
 
 GOOD = """
 [run]
@@ -122,3 +122,35 @@ def test_the_seed_of_the_run_reaches_operators_that_take_one(tmp_path: Path) -> 
     )
     assert one == again
     assert one != other
+
+
+@pytest.mark.parametrize(
+    ("training", "said"),
+    [
+        ("", r"asks for the model 'space', which no \[training\] makes; so give it the 'registry'"),
+        ('model = "spaces"', "did you mean 'spaces'"),
+        ('model = "space"\nregistry = "elsewhere"', "which no"),
+        ('model = "space"', None),
+    ],
+)
+def test_a_model_that_nobody_makes_is_named(
+    tmp_path: Path, training: str, said: str | None
+) -> None:
+    asks = 'input = "positions"\nfeatures = "positions"\nmodel = "space"'
+    text = GOOD.replace('input = "positions"', asks, 1)
+    if training:
+        text += f"""
+[[training.learn.operators]]
+use = "train"
+kind = "vae"
+input = "positions"
+{training}
+"""
+    configuration = load_run(write(tmp_path, text))
+    registry = str(tmp_path / "models")
+    pipeline = build_pipeline(configuration.pipeline, seed=7, where="run.toml", registry=registry)
+    if said is None:
+        check_models(configuration, pipeline, "run.toml")
+    else:
+        with pytest.raises(ConfigError, match=f"run.toml: the operator 'restarts'.*{said}"):
+            check_models(configuration, pipeline, "run.toml")
