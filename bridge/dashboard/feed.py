@@ -178,19 +178,19 @@ class Feed(FrameViews):
             return "ended", outcome
         if not follower.connected:
             return ("lost" if memory.seen is not None else "waiting"), None
-        rows = memory.simulations.rows()
         engine = memory.latest.get(self.pipeline_name)
-        over = engine is not None and engine.state in ("finished", "stopped", "failed")
-        if rows and over and all(r["state"] in ("finished", "lost") for r in rows):
-            assert engine is not None
-            return "ended", engine.state
-        return ("running" if rows else "waiting"), None
+        if engine is not None and engine.state in ("finished", "stopped", "failed"):
+            rows = memory.simulations.rows()
+            if rows and all(r["state"] in ("finished", "lost") for r in rows):
+                return "ended", engine.state
+        return ("running" if len(memory.simulations.latest) else "waiting"), None
 
     def overview(self, at: float | None = None) -> dict[str, Any]:
         """Return a row for each simulation, and totals."""
         memory = self.memory
         with memory.lock:
-            rows = memory.simulations.rows(at)
+            mean = at is None and self._state()[0] == "ended"
+            rows = memory.simulations.rows(at, mean=mean)
             if at is not None and not rows:
                 rows = memory.simulations.rows_from(memory.results, at)
             commands = memory.ledger.last_commands(at)
@@ -198,13 +198,15 @@ class Feed(FrameViews):
                 row["engine"] = row["engine"] or self.about.adapter
                 row["last_command"] = commands.get(row["name"])
                 row["spark"] = memory.simulations.spark(row["name"], at)
+        rates = [r["rate"] for r in rows if r["rate"] is not None]
         speeds = [r["ns_per_day"] for r in rows if r["ns_per_day"] is not None]
         totals = {
             "simulations": len(rows),
             "frames": sum(r["frames"] for r in rows),
             "time": sum(max(0.0, r["time"] or 0.0) for r in rows),
             "time_unit": next((r["time_unit"] for r in rows if r["time_unit"]), ""),
-            "rate": sum(r["rate"] or 0.0 for r in rows),
+            "rate": sum(rates) if rates or not rows else None,
+            "mean": mean,
             "ns_per_day": sum(speeds) if speeds else None,
             "lag": sum(r["lag"] for r in rows),
             "dropped": sum(r["dropped"] for r in rows),
@@ -217,11 +219,16 @@ class Feed(FrameViews):
     def pipeline(self, at: float | None = None) -> dict[str, Any]:
         """Return the operators and those around them as a graph."""
         with self.memory.lock:
-            made = graph.make_graph(self.memory, self.about, self.pipeline_name, at)
+            over = at is None and self._state()[0] == "ended"
+            made = graph.make_graph(self.memory, self.about, self.pipeline_name, at, over=over)
         if made["engine"] is not None:
             follower = self._follower
             stagers = follower.address if follower is not None else ""
-            made["engine"]["links"] = self._links.find(self.pipeline_name, stagers)
+            # The engine's page ends with it; a cluster's stays.
+            page = "" if over else str(made["engine"].get("page", ""))
+            made["engine"]["links"] = self._links.find(
+                self.pipeline_name, stagers, engine=made["engine"]["engine"], page=page
+            )
         return made
 
     def events(self, after: int = 0, limit: int = 500, at: float | None = None) -> dict[str, Any]:

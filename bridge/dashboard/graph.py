@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 from typing import Any
 
+import msgspec
+
 from bridge.dashboard.about import About
 from bridge.dashboard.scopes import find_scope, find_target
 from bridge.dashboard.stores.memory import Memory
@@ -22,20 +24,31 @@ POLICIES = (".policies.", "policy", "steer")
 MODEL_EVENTS = ("first_model", "candidate", "promoted", "refused", "rolled_back", "drift")
 
 
-def make_graph(memory: Memory, about: About, pipeline: str, at: float | None) -> dict[str, Any]:
-    """Return nodes, edges, engine, checkpoints and models; see `Feed.pipeline`."""
-    rows = memory.simulations.rows(at)
+def make_graph(
+    memory: Memory, about: About, pipeline: str, at: float | None, *, over: bool = False
+) -> dict[str, Any]:
+    """Return nodes, edges, engine, checkpoints and models; see `Feed.pipeline`.
+
+    Of a run that is `over`, rates and shares are means of all of it: there is no present.
+    """
+    rows = memory.simulations.rows(at, mean=over)
     engine = _status(memory, pipeline, at)
     shares = _shares(memory, pipeline, at)
+    if over and engine is not None:
+        engine = _mean(engine)
+        shares = _all_shares(engine)
+    states = _states(memory, pipeline, at)
     nodes = [_simulations_node(rows, about), _stager_node(memory)]
     operators = _operators(about, engine)
     models = _models(memory, at)
     for table in operators:
         nodes.append(
-            _operator_node(table, engine, shares, models, str(about.resolved.get("base", "")))
+            _operator_node(
+                table, engine, shares, states, models, str(about.resolved.get("base", ""))
+            )
         )
     nodes.append({"id": "guard", "kind": "guard", "name": "guard", "use": "guard"})
-    beside = _beside(about, memory, pipeline, at, models)
+    beside = _beside(about, memory, pipeline, at, models, over=over)
     nodes += beside
     made = {
         "nodes": [_whole(n) for n in nodes],
@@ -43,6 +56,7 @@ def make_graph(memory: Memory, about: About, pipeline: str, at: float | None) ->
         "engine": None if engine is None else {**fields(engine), "lag": _lag(rows)},
         "checkpoints": _checkpoints(about, engine, at),
         "models": models,
+        "mean": over,
     }
     return dict(plain(made, items=10_000))
 
@@ -65,6 +79,33 @@ def _status(memory: Memory, pipeline: str, at: float | None) -> EngineStatistics
     return history.at(at)
 
 
+def _mean(status: EngineStatistics) -> EngineStatistics:
+    rate = status.frames / status.uptime if status.uptime > 0 else 0.0
+    return msgspec.structs.replace(status, rate=round(rate, 1))
+
+
+def _all_shares(status: EngineStatistics) -> dict[str, float]:
+    """Return which part of the time each operator took, since the engine began."""
+    if status.uptime <= 0:
+        return {}
+    return {name: seconds / status.uptime for name, seconds in status.seconds.items()}
+
+
+def _states(memory: Memory, pipeline: str, at: float | None) -> dict[str, int]:
+    """Return the bytes of each operator's state when it was last saved.
+
+    An engine that ends lets go of the states of simulations that have ended; what they were just
+    before says more.
+    """
+    history = memory.statuses.get(pipeline)
+    out: dict[str, int] = {}
+    for _, past in history.before(at, WINDOW) if history is not None else ():
+        if past.state == "running":
+            out = {**out, **past.states}
+    status = _status(memory, pipeline, at)
+    return out if status is None else {**out, **status.states}
+
+
 def _shares(memory: Memory, pipeline: str, at: float | None) -> dict[str, float]:
     """Return which part of the time each operator took lately."""
     history = memory.statuses.get(pipeline)
@@ -74,7 +115,7 @@ def _shares(memory: Memory, pipeline: str, at: float | None) -> dict[str, float]
     (_, first), (_, last) = some[0], some[-1]
     lasted = last.stamp - first.stamp
     if lasted <= 0 or last.uptime < first.uptime:
-        return {n: s / last.uptime for n, s in last.seconds.items()} if last.uptime > 0 else {}
+        return _all_shares(last)
     return {
         name: max(0.0, seconds - first.seconds.get(name, 0.0)) / lasted
         for name, seconds in last.seconds.items()
@@ -120,6 +161,7 @@ def _operator_node(
     table: dict[str, Any],
     engine: EngineStatistics | None,
     shares: dict[str, float],
+    states: dict[str, int],
     models: list[dict[str, Any]],
     folder: str,
 ) -> dict[str, Any]:
@@ -135,6 +177,7 @@ def _operator_node(
         "scope": find_scope(use, folder) or None,
         "seconds": engine.seconds.get(name) if engine is not None else None,
         "share": shares.get(name),
+        "state_bytes": states.get(name),
         "rate": engine.rate if engine is not None else None,
         "version": model["version"] if model else None,
         "drift": model["drift"] if model else None,
@@ -147,12 +190,18 @@ def _beside(
     pipeline: str,
     at: float | None,
     models: list[dict[str, Any]],
+    *,
+    over: bool,
 ) -> list[dict[str, Any]]:
     """Return the trainers and services."""
     names = {str(n) for n in about.table("training")} | (memory.statuses.keys() - {pipeline})
     out = []
     for name in sorted(names):
         status = _status(memory, name, at)
+        shares = _shares(memory, name, at)
+        if over and status is not None:
+            status = _mean(status)
+            shares = _all_shares(status)
         mine = next((m for m in models if m["pipeline"] == name), None)
         out.append(
             {
@@ -161,7 +210,8 @@ def _beside(
                 "name": name,
                 "use": "training",
                 "seconds": sum(status.seconds.values()) if status is not None else None,
-                "share": sum(_shares(memory, name, at).values()) or None,
+                "share": sum(shares.values()) or None,
+                "state_bytes": sum(_states(memory, name, at).values()) or None,
                 "rate": status.rate if status is not None else None,
                 "version": mine["version"] if mine else None,
                 "drift": mine["drift"] if mine else None,

@@ -32,7 +32,9 @@ class Links:
         self._found: list[dict[str, str]] = []
         self._due = 0.0
 
-    def find(self, pipeline: str, stagers: str) -> list[dict[str, str]]:
+    def find(
+        self, pipeline: str, stagers: str, *, engine: str = "", page: str = ""
+    ) -> list[dict[str, str]]:
         """Return name and address of each page.
 
         Parameters
@@ -41,12 +43,19 @@ class Links:
             Its name.
         stagers
             Addresses of the stagers, with commas between; empty if unknown.
+        engine, page
+            Kind of the engine, and the address that it tells itself (`EngineStatistics.page`): that
+            of Spark's driver is known to nobody else, as its master has another.
         """
         now = time.monotonic()
         if now >= self._due:
             self._due = now + EVERY
             self._found = self._look(pipeline, stagers)
-        return self._found
+        page = _page("", page)
+        if not page or any(one["url"] == page for one in self._found):
+            return self._found
+        name = f"{engine.capitalize() or 'Engine'}: this job"
+        return [{"name": name, "url": page}, *self._found]
 
     def _look(self, pipeline: str, stagers: str) -> list[dict[str, str]]:
         found: dict[str, str] = {}
@@ -71,7 +80,7 @@ def _same(record: JobRecord, stagers: str) -> bool:
 def _pages(record: JobRecord) -> list[str]:
     if record.flink and record.rest:
         base = _page("flink", record.rest)
-        return [f"{base}/#/job/{record.flink}/overview"] if base else []
+        return [f"{base}/#/job/running/{record.flink}/overview"] if base else []
     page = _page(record.engine, record.cluster)
     return [page] if page else []
 

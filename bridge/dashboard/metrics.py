@@ -77,6 +77,15 @@ def write_metrics(feed: Any, statistics: HubStatistics) -> str:
         lines, "headrace_operator_seconds_total", "counter", "Time spent in an operator.",
         _numbers(seconds),
     )  # fmt: skip
+    sizes = [
+        ({**labels, "operator": str(node["name"])}, node.get("state_bytes"))
+        for node in pipeline.get("nodes", [])
+        if node.get("kind") in ("operator", "policy")
+    ]
+    _write(
+        lines, "headrace_operator_state_bytes", "gauge",
+        "State of an operator, of all simulations, when it was last saved.", _numbers(sizes),
+    )  # fmt: skip
     verdicts = [
         ({"verdict": name}, count) for name, count in (engine.get("verdicts") or {}).items()
     ]

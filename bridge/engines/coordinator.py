@@ -57,6 +57,11 @@ class Coordinator:
     given_up
         Asked while the stager is away; true ends the waiting for it.
 
+    Attributes
+    ----------
+    page
+        Address of the engine's own page, which the status tells; whoever hosts this sets it.
+
     Raises
     ------
     PipelineError
@@ -74,6 +79,7 @@ class Coordinator:
         given_up: Callable[[], bool] = lambda: False,
     ) -> None:
         self.job = job
+        self.page = ""
         self._mine = client is None
         self._raw = job.connect(f"coordinator of {job.name}") if client is None else client
         self._client = PatientClient(self._raw, job.options.reconnect_timeout, given_up)
@@ -540,7 +546,10 @@ class Coordinator:
     def statistics(self) -> EngineStatistics:
         """Return what was done so far."""
         seconds = {**self._runner.seconds, **self._workers.seconds()}
-        return self._progress.statistics(seconds, self._publisher.verdicts, self._publisher.events)
+        states = {**self._runner.states(), **self._workers.states()}
+        return self._progress.statistics(
+            seconds, self._publisher.verdicts, self._publisher.events, states, self.page
+        )
 
     def tell(self, event: Event) -> None:
         """Store an event."""

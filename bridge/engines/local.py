@@ -164,7 +164,10 @@ class LocalEngine:
     def statistics(self) -> EngineStatistics:
         """Return what was done so far; from any thread."""
         return self._progress.statistics(
-            self._runner.seconds, self._publisher.verdicts, self._publisher.events
+            self._runner.seconds,
+            self._publisher.verdicts,
+            self._publisher.events,
+            self._runner.states(),
         )
 
     def position(self, simulation: str) -> int:

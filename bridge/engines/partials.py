@@ -166,6 +166,8 @@ class PartitionReport(msgspec.Struct, frozen=True, array_like=True):
         Which process.
     put, stamp
         Unix times at which the newest frame was put, and at which its results were stored.
+    states
+        Keyed operator to bytes of its state of this partition, when it was last saved.
     """
 
     partition: str
@@ -182,6 +184,7 @@ class PartitionReport(msgspec.Struct, frozen=True, array_like=True):
     worker: str = ""
     put: float = 0.0
     stamp: float = 0.0
+    states: dict[str, int] = {}
 
     def encode(self) -> bytes:
         """Return the report as bytes."""

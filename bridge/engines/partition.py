@@ -147,6 +147,7 @@ class PartitionStage:
             keyed = one.restore(saved)
             if keyed is not None:
                 self._runner.restore_keyed(simulation, keyed)
+                one.states = self._runner.states_of(simulation)
         else:
             one.position = self._first_position(one) if position is None else position
         (self._done if one.finished else self._open)[partition] = one
@@ -215,6 +216,7 @@ class PartitionStage:
         if one.pending is not None:
             return None
         keyed = b"" if one.finished else self._runner.save_keyed(one.simulation)
+        one.states = {} if one.finished else self._runner.states_of(one.simulation)
         return one.save(keyed)
 
     def commit(self, positions: Mapping[str, int]) -> None:
@@ -513,5 +515,6 @@ class PartitionStage:
         self._open.pop(one.name, None)
         self._done[one.name] = one
         one.finished = True
+        one.states = {}
         one.dirty += 1
         self._store(one, lambda: self._hand.end(one.name, outcome))

@@ -36,6 +36,8 @@ class Partition:
         What could not be stored yet; None if everything is.
     put, stamp
         Unix times at which the newest frame was put, and at which its results were stored.
+    states
+        Keyed operator to bytes of its state, when it was last saved or taken up.
     """
 
     __slots__ = (
@@ -53,6 +55,7 @@ class Partition:
         "share",
         "simulation",
         "stamp",
+        "states",
         "step",
         "time",
         "topic",
@@ -68,6 +71,7 @@ class Partition:
         self.frames = self.batches = self.quarantined = self.missed = self.replayed = 0
         self.finished = False
         self.put = self.stamp = 0.0
+        self.states: Mapping[str, int] = {}
         self.dirty = 0
         self.pending: Callable[[], None] | None = None
 
@@ -76,7 +80,7 @@ class Partition:
         return PartitionReport(
             self.name, self.position, self.step, self.time, self.frames, self.batches,
             self.quarantined, self.missed, self.replayed, self.finished and self.pending is None,
-            dict(seconds), worker, self.put, self.stamp,
+            dict(seconds), worker, self.put, self.stamp, dict(self.states),
         )  # fmt: skip
 
     def save(self, keyed: bytes) -> bytes:

@@ -212,7 +212,12 @@ class Progress:
             self._marks = deque([(time.monotonic(), self._frames)])
 
     def statistics(
-        self, seconds: Mapping[str, float], verdicts: Mapping[str, int], events: int
+        self,
+        seconds: Mapping[str, float],
+        verdicts: Mapping[str, int],
+        events: int,
+        states: Mapping[str, int],
+        page: str = "",
     ) -> EngineStatistics:
         """Return the present state; call about once a second for a smooth rate."""
         now = time.monotonic()
@@ -240,6 +245,8 @@ class Progress:
                 replayed=self._replayed,
                 checkpoints=self.checkpoints,
                 seconds=dict(seconds),
+                states=dict(states),
+                page=page,
                 simulations={n: s.frozen() for n, s in self._simulations.items()},
                 uptime=now - self._began,
                 stamp=time.time(),

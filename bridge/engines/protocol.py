@@ -115,6 +115,11 @@ class EngineStatistics(msgspec.Struct, frozen=True, omit_defaults=True):
         Checkpoints written.
     seconds
         Operator to time spent in it, in seconds.
+    states
+        Operator to bytes of its state, of all simulations together, when it was last saved; without
+        those that were never saved.
+    page
+        Address of the engine's own page; empty if it has none.
     simulations
         Name to progress.
     uptime
@@ -139,6 +144,8 @@ class EngineStatistics(msgspec.Struct, frozen=True, omit_defaults=True):
     replayed: int = 0
     checkpoints: int = 0
     seconds: dict[str, float] = {}
+    states: dict[str, int] = {}
+    page: str = ""
     simulations: dict[str, SimulationProgress] = {}
     uptime: float = 0.0
     stamp: float = 0.0

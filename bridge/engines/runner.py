@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from bridge.codec import decode_state, encode_state
 from bridge.engines.calling import Begun, Caller, takes_many
@@ -74,6 +75,8 @@ class Runner:
         self._has_keyed = "keyed" in self.scopes and bool(pipeline.stages()["keyed"])
         # Before the first simulation comes, and again whenever one does: the chain to go through.
         self._chains: dict[str, list[tuple[str, Operator]]] = {}
+        # Simulation, or nothing for what all share, to operator to bytes of its saved state.
+        self._sizes: dict[str, dict[str, int]] = {}
         for scope in self.scopes:
             for name, _ in pipeline.stages()[scope]:
                 self.seconds[name] = 0.0
@@ -206,6 +209,7 @@ class Runner:
         """
         outcome = Outcome(simulation, position, position + 1)
         self._chains.pop(simulation, None)
+        self._sizes.pop(simulation, None)
         self._finish(self._keyed.pop(simulation, []), outcome, simulations)
         return outcome
 
@@ -252,9 +256,23 @@ class Runner:
     def save_keyed(self, simulation: str) -> bytes:
         """Return the states of one simulation's keyed operators."""
         state: dict[str, Any] = {}
+        sizes = {}
         for name, operator in self._keyed.get(simulation, ()):
-            state[name] = np.frombuffer(encode_state(operator.save()), np.uint8)
+            state[name], sizes[name] = _saved(operator)
+        self._sizes[simulation] = sizes
         return encode_state(state)
+
+    def states_of(self, simulation: str) -> dict[str, int]:
+        """Return the bytes of each keyed operator's state of one simulation, when last saved."""
+        return dict(self._sizes.get(simulation, {}))
+
+    def states(self) -> dict[str, int]:
+        """Return the bytes of each operator's state, of all simulations, when last saved."""
+        out: dict[str, int] = {}
+        for sizes in list(self._sizes.values()):
+            for name, size in sizes.items():
+                out[name] = out.get(name, 0) + size
+        return out
 
     def restore_keyed(self, simulation: str, data: bytes | bytearray | memoryview) -> None:
         """Take up what `save_keyed` returned, in a runner of the same pipeline.
@@ -276,14 +294,17 @@ class Runner:
             )
         self.forget(simulation)
         self._chain(simulation)
-        for name, operator in self._keyed.get(simulation, ()):
-            if name in state:
-                self._restore_operator(name, operator, state[name])
+        self._sizes[simulation] = {
+            name: self._restore_operator(name, operator, state[name])
+            for name, operator in self._keyed.get(simulation, ())
+            if name in state
+        }
 
     def forget(self, simulation: str) -> None:
         """Let go of the keyed operators of one simulation."""
         self._chains.pop(simulation, None)
         self._keyed.pop(simulation, None)
+        self._sizes.pop(simulation, None)
 
     @property
     def fingerprint(self) -> list[str]:
@@ -294,8 +315,11 @@ class Runner:
     def save(self) -> bytes:
         """Return the states of all operators."""
         state: dict[str, Any] = {"fingerprint": self.fingerprint}
+        sizes: dict[str, dict[str, int]] = {}
         for key, operator in self._instances():
-            state[key] = np.frombuffer(encode_state(operator.save()), np.uint8)
+            state[key], size = _saved(operator)
+            _note(sizes, key, size)
+        self._sizes = sizes
         return encode_state(state)
 
     def restore(self, data: bytes | bytearray | memoryview) -> None:
@@ -322,18 +346,24 @@ class Runner:
             scope, _, rest = key.partition(" ")
             if scope == "keyed":
                 self._chain(rest.partition(" ")[2])
+        sizes: dict[str, dict[str, int]] = {}
         for key, operator in self._instances():
-            self._restore_operator(key.split(" ")[1], operator, state[key])
+            _note(sizes, key, self._restore_operator(key.split(" ")[1], operator, state[key]))
+        self._sizes = sizes
 
-    def _restore_operator(self, name: str, operator: Operator, data: Any) -> None:
+    def _restore_operator(self, name: str, operator: Operator, data: Any) -> int:
+        """Give an operator its state back, and return how many bytes that is."""
         try:
-            operator.restore(decode_state(memoryview(data)))
+            state = decode_state(memoryview(data))
+            size = len(data) if state else 0
+            operator.restore(state)
         except Exception as error:
             raise PipelineError(
                 f"Operator {name!r} of pipeline {self.pipeline.name!r} cannot take up its "
                 f"saved state: {type(error).__name__}: {str(error).rstrip('.')}. If its "
                 "parameters were changed, remove the checkpoint to begin anew."
             ) from error
+        return size
 
     def _instances(self) -> list[tuple[str, Operator]]:
         out = [
@@ -344,3 +374,16 @@ class Runner:
         for simulation, operators in self._keyed.items():
             out += [(f"keyed {name} {simulation}", operator) for name, operator in operators]
         return out
+
+
+def _saved(operator: Operator) -> tuple[npt.NDArray[np.uint8], int]:
+    """Return the state of an operator, and its bytes; 0 if it keeps nothing."""
+    state = operator.save()
+    data = np.frombuffer(encode_state(state), np.uint8)
+    return data, len(data) if state else 0
+
+
+def _note(sizes: dict[str, dict[str, int]], key: str, size: int) -> None:
+    scope, name, *simulation = key.split(" ", 2)
+    if scope != "frame":
+        sizes.setdefault("".join(simulation), {})[name] = size

@@ -43,6 +43,14 @@ class Workers:
                 out[name] = out.get(name, 0.0) + value
         return out
 
+    def states(self) -> dict[str, int]:
+        """Return the bytes of each keyed operator's states, of all partitions together."""
+        out: dict[str, int] = {}
+        for report in list(self._reports.values()):
+            for name, size in report.states.items():
+                out[name] = out.get(name, 0) + size
+        return out
+
     def hear(self, report: PartitionReport) -> bool:
         """Take note of a report; false if it is no news."""
         before = self._reports.get(report.partition)

@@ -35,6 +35,8 @@ SPARK = 32
 # Nanoseconds in one of each.
 _NANOSECONDS = {"fs": 1e-6, "ps": 1e-3, "ns": 1.0, "us": 1e3, "µs": 1e3, "ms": 1e6}
 
+_UNKNOWN = StreamSchema(())
+
 
 class _One:
     """A simulation."""
@@ -66,6 +68,7 @@ class SimulationStore:
         self.names: list[str] = []
         self._all: dict[str, _One] = {}
         self._sparked = 0.0
+        self._means: tuple[bytes, Array] = (b"", np.zeros((0, 2)))
 
     def expect(self, simulation: str) -> None:
         """Note that there will be a simulation."""
@@ -209,15 +212,52 @@ class SimulationStore:
 
     # ------------------------------------------------------------------- showing
 
-    def rows(self, at: float | None = None) -> list[dict[str, Any]]:
-        """Return a row for each simulation, as plain data, in the order of their names."""
+    def rows(self, at: float | None = None, *, mean: bool = False) -> list[dict[str, Any]]:
+        """Return a row for each simulation, as plain data, in the order of their names.
+
+        With `mean`, rates are those of the whole run.
+        """
         table = self.latest if at is None else self.history.at(at)
         if table is None:
             table = np.zeros((0, len(FIELDS)))
+        if mean and len(table):
+            table = self._with_means(table)
         names = self.names[: len(table)]
         return [
             self._show(names[i], table[i]) for i in sorted(range(len(names)), key=names.__getitem__)
         ]
+
+    def _with_means(self, table: Array) -> Array:
+        """Return the rows with the mean of rate and speed; NaN where too little was seen."""
+        key = table[:, _AT["frames"]].tobytes()
+        if key != self._means[0]:
+            self._means = (key, self._take_means(table))
+        table = table.copy()
+        table[:, [_AT["rate"], _AT["ns_per_day"]]] = self._means[1]
+        return table
+
+    def _take_means(self, table: Array) -> Array:
+        """Return the mean rate and speed of each simulation."""
+        samples = [(stamp, rows) for stamp, rows in self.history if len(rows)]
+        stamps = np.array([stamp for stamp, _ in samples])
+        out = np.full((len(table), 2), np.nan)
+        for i in range(len(table)):
+            known = [(k, rows[i]) for k, (_, rows) in enumerate(samples) if i < len(rows)]
+            at = stamps[[k for k, _ in known]]
+            past = np.array([row for _, row in known]).reshape(-1, len(FIELDS))
+            frames, moments, epochs = (past[:, _AT[k]] for k in ("frames", "time", "epoch"))
+            # From the first sample with a frame to the one that first had them all.
+            moved = np.flatnonzero((frames > 0) & (frames < table[i, _AT["frames"]]))
+            first, last = (int(moved[0]), int(moved[-1]) + 1) if len(moved) else (0, 0)
+            lasted = at[last] - at[first] if last < len(at) else 0.0
+            if lasted > 0:
+                steps = np.diff(moments[first : last + 1])
+                same = np.diff(epochs[first : last + 1]) == 0
+                unit = (self._all[self.names[i]].schema or _UNKNOWN).time_unit
+                per_day = 86400.0 * _NANOSECONDS.get(unit, np.nan)
+                advance = float(np.maximum(steps, 0.0)[same].sum())
+                out[i] = (frames[last] - frames[first]) / lasted, advance / lasted * per_day
+        return out
 
     def rows_from(self, results: ResultStore, at: float) -> list[dict[str, Any]]:
         """Return rows of a time before anybody looked, as far as results tell of it."""

@@ -50,6 +50,11 @@ class CompletedCheckpoints:
         self._thread = threading.Thread(target=self._follow, name="flink-checkpoints", daemon=True)
         self._thread.start()
 
+    @property
+    def page(self) -> str:
+        """Address of the job on the cluster's own page; empty until the job was found."""
+        return f"{self._rest.address}/#/job/running/{self._job}/overview" if self._job else ""
+
     def note(self, positions: Mapping[str, int]) -> None:
         """Note positions that were put into keyed state just now."""
         self._saved.append((time.time(), dict(positions)))

@@ -291,6 +291,7 @@ class CoordinatorFunction(KeyedProcessFunction):  # type: ignore[misc]
             self._saved = now
             self._state.update(coordinator.save())
             self._checkpoints.note(coordinator.positions())
+            coordinator.page = self._checkpoints.page
             held = self._checkpoints.take()
             if held:
                 coordinator.commit(held)

@@ -273,6 +273,8 @@ class _Course:
         spark.dataSource.register(source)
         spark.streams.addListener(self._listener)
         self._begin = partial(self._begin_query, spark, source.name(), location)
+        # The page of the driver: the master's address says nothing of it. None where it is off.
+        self._coordinator.page = str(spark.sparkContext.uiWebUrl or "")
         self._query = self._begin()
 
     def _begin_query(self, spark: Any, source: str, location: str) -> Any:

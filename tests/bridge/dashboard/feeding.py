@@ -123,6 +123,8 @@ def report(client: StagerClient, positions: Mapping[str, int], **more: Any) -> E
         rate=12.5,
         latency=0.02,
         seconds=more.get("seconds", {"dihedrals": 1.0, "tica": 2.0}),
+        states=more.get("states", {"tica": 1200}),
+        page=more.get("page", ""),
         simulations=progress,
         uptime=more.get("uptime", 10.0),
         stamp=more.get("stamp", time.time()),

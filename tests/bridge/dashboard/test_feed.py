@@ -222,6 +222,7 @@ def test_the_pipeline_is_a_graph(run: Run) -> None:
     nodes = {n["id"]: n for n in graph["nodes"]}
     assert {"simulations", "stager", "operator/tica", "guard"} <= nodes.keys()
     assert nodes["operator/tica"]["seconds"] == 4.0
+    assert nodes["operator/tica"]["state_bytes"] == 1200
     assert all({e["from"], e["to"]} <= nodes.keys() for e in graph["edges"])
     assert graph["checkpoints"] == {"written": 0}
     _, a, _ = run

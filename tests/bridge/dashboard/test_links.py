@@ -27,8 +27,16 @@ def test_pages_of_jobs_and_of_the_configured_cluster(tmp_path: Path) -> None:
     )
     links = Links(About(), store)
     assert links.find("pca", "tcp://127.0.0.1:5001") == [
-        {"name": "Flink: job job0", "url": "http://127.0.0.1:8081/#/job/f0/overview"}
+        {"name": "Flink: job job0", "url": "http://127.0.0.1:8081/#/job/running/f0/overview"}
     ]
+    # Where Spark's driver shows its page is known to the engine alone: not by its master's address.
+    driver = {"engine": "spark", "page": "http://node3:4040"}
+    assert links.find("pca", "tcp://127.0.0.1:5001", **driver)[0] == {
+        "name": "Spark: this job", "url": "http://node3:4040"
+    }  # fmt: skip
+    flink = {"engine": "flink", "page": "http://127.0.0.1:8081/#/job/running/f0/overview"}
+    assert len(links.find("pca", "tcp://127.0.0.1:5001", **flink)) == 1
+    assert links.find("other", "", engine="spark", page="javascript:alert(1)") == links.find("", "")
     assert Links(About(), store).find("pca", "") == []
     directory = RunDirectory(tmp_path / "run")
     directory.path.mkdir()

@@ -53,6 +53,7 @@ def test_a_run_in_figures(served: Served) -> None:
     assert found[f"headrace_engine_latency_seconds{engine}"] == "0.02"
     operator = '{pipeline="test",engine="local",operator="tica"}'
     assert found[f"headrace_operator_seconds_total{operator}"] == "2"
+    assert found[f"headrace_operator_state_bytes{operator}"] == "1200"
     assert "headrace_dashboard_clients" in found
     assert "headrace_dashboard_skipped_total" in found
     assert found['headrace_alarms{rule="lag_above",level="warning"}'] >= "1"

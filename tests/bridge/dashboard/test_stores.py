@@ -20,8 +20,11 @@ from bridge.dashboard.stores.plain import plain
 from bridge.dashboard.stores.points import points
 from bridge.dashboard.stores.results import ResultStore
 from bridge.dashboard.stores.series import series
+from bridge.dashboard.stores.simulations import SimulationStore
 from bridge.errors import ConfigError
 from bridge.frames import FrameBatch
+from bridge.schema import StreamSchema
+from bridge.staging.messages import TopicStatus
 
 
 def fill(
@@ -270,6 +273,28 @@ def test_a_history_is_thinned_evenly_and_knows_the_past() -> None:
     assert stamps[-1] > 9_700
     assert history.at(5000.0) == pytest.approx(5000, abs=300)
     assert history.at(-1.0) is None
+
+
+def test_rates_of_a_run_that_is_over_are_means() -> None:
+    store = SimulationStore()
+    store.declare("a", StreamSchema((), time_unit="ps"))
+    # Two seconds of nothing, then 10 frames and 1 ps a second with a restart at 6, then rest.
+    for second in range(40):
+        frames = min(100, max(0, second - 2) * 10)
+        moment = (frames / 10) % 6
+        status = TopicStatus(
+            "frames/a", "frames", end=frames, last_time=moment, last_epoch=frames // 60,
+            connected=True, finished=second > 20,
+        )  # fmt: skip
+        store.look([status], {}, set(), 1000.0 + second)
+    assert store.rows()[0]["rate"] == 0.0
+    row = store.rows(mean=True)[0]
+    assert row["rate"] == pytest.approx(10.0)
+    assert row["ns_per_day"] == pytest.approx(86.4 * 8 / 9)
+    json.dumps(row, allow_nan=False)
+    store.expect("never came")
+    store.look([status], {}, set(), 2000.0)
+    assert store.rows(mean=True)[1]["rate"] is None
 
 
 def test_whatever_comes_becomes_json() -> None:

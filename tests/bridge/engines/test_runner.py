@@ -75,6 +75,24 @@ def test_neither_cuts_nor_a_restored_state_change_anything(seed: int, at: int) -
             assert np.array_equal(column, theirs[key])
 
 
+def test_the_bytes_of_states_are_told_by_operator() -> None:
+    runner = Runner(make_pipeline(("policy", EachTenth())))
+    Answers(runner, STREAM)
+    assert runner.states() == {}
+    saved = runner.save()
+    sizes = runner.states()
+    # Each simulation has its own sum; whoever has nothing to keep takes nothing.
+    assert sizes["running"] == len(NAMES) * runner.states_of(NAMES[0])["running"] > 0
+    assert sizes["place"] > 0
+    assert sizes["policy"] == 0
+    assert "norm" not in sizes
+    again = Runner(make_pipeline(("policy", EachTenth())))
+    again.restore(saved)
+    assert again.states() == sizes
+    again.finish_simulation(NAMES[0], 0)
+    assert again.states()["running"] < sizes["running"]
+
+
 def test_the_stages_can_be_run_apart() -> None:
     pipeline = make_pipeline(("policy", EachTenth()))
     together = Answers(Runner(pipeline), STREAM)

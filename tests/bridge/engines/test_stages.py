@@ -154,6 +154,38 @@ def test_results_are_those_of_the_local_engine(
             assert ours[column].tobytes() == theirs[column].tobytes()
 
 
+def test_the_bytes_of_states_on_workers_reach_the_status(
+    stager: Stager, host: Callable[..., Host]
+) -> None:
+    streams = make_streams(50)
+    for name, frames in streams.items():
+        # The streams go on: states of those that end are let go.
+        ScriptedSource(name, [frames], address=stager.address).play()
+    hosted = host(make_pipeline(("tenth", EachTenth())))
+
+    def sizes() -> dict[str, int]:
+        for _ in range(200):
+            hosted.turn()
+            for report in hosted.stage.reports():
+                hosted.coordinator.hear(PartitionReport.decode(report.encode()))
+            if hosted.coordinator.statistics().frames == 50 * len(streams):
+                break
+        return hosted.coordinator.statistics().states
+
+    assert sizes() == {}
+    hosted.checkpoint()
+    found = sizes()
+    one = hosted.stage.reports()[0].states["running"]
+    assert one > 0
+    assert found["running"] == one * len(streams)
+    assert found["place"] > 0
+    assert found["tenth"] == 0
+    # Whoever takes the partitions up tells the same at once.
+    hosted.kill_worker()
+    hosted.kill_coordinator()
+    assert sizes() == found
+
+
 @pytest.mark.parametrize("seed", range(8))
 def test_parts_that_are_killed_do_everything_once(
     stager: Stager, reader: StagerClient, host: Callable[..., Host], seed: int
