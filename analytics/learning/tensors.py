@@ -18,9 +18,7 @@ except ModuleNotFoundError as error:
 __all__ = [
     "choose_device",
     "restore_model",
-    "restore_optimiser",
     "save_model",
-    "save_optimiser",
     "to_array",
 ]
 
@@ -72,23 +70,3 @@ def restore_model(model: torch.nn.Module, arrays: Mapping[str, Array]) -> None:
         raise PipelineError(
             f"The saved parameters do not fit this model: {str(error).rstrip('.')}."
         ) from error
-
-
-def save_optimiser(optimiser: torch.optim.Optimizer) -> dict[str, Array]:
-    """Return the moments of an optimiser, ``<number of parameter> <name>`` to array."""
-    state = optimiser.state_dict()["state"]
-    return {
-        f"{number} {name}": to_array(value)
-        for number, entries in state.items()
-        for name, value in entries.items()
-    }
-
-
-def restore_optimiser(optimiser: torch.optim.Optimizer, arrays: Mapping[str, Array]) -> None:
-    """Take up what `save_optimiser` returned, in an optimiser of the same parameters."""
-    state: dict[int, dict[str, torch.Tensor]] = {}
-    for key, value in arrays.items():
-        number, _, name = key.partition(" ")
-        state.setdefault(int(number), {})[name] = torch.from_numpy(np.array(value))
-    groups = optimiser.state_dict()["param_groups"]
-    optimiser.load_state_dict({"state": state, "param_groups": groups})

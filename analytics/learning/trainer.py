@@ -12,15 +12,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from analytics.learning.adam import Adam
 from analytics.learning.buffers import Buffer
 from analytics.learning.model import StreamModel
 from analytics.learning.schedule import Schedule, check_choice
-from analytics.learning.tensors import (
-    restore_model,
-    restore_optimiser,
-    save_model,
-    save_optimiser,
-)
+from analytics.learning.tensors import restore_model, save_model
 from bridge.errors import ConfigError
 
 __all__ = ["Reduce", "Trainer", "Update"]
@@ -30,8 +26,7 @@ Array = npt.NDArray[Any]
 Reduce = Callable[[list[torch.nn.Parameter], float, float], float]
 """Averages gradients over workers, in place, and a loss, by weight; returns the average loss."""
 
-_MOMENTS = ("exp_avg", "exp_avg_sq")
-_OPTIMISERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
+_OPTIMISERS = ("adam", "adamw")
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,8 +123,8 @@ class Trainer:
         self.reduce = reduce
         self.updates = self.skipped = 0
         self._parameters = [p for p in model.parameters() if p.requires_grad]
-        self._optimiser: torch.optim.Optimizer = _OPTIMISERS[optimiser](
-            self._parameters, lr=self.schedule.rate, weight_decay=weight_decay
+        self._optimiser = Adam(
+            self._parameters, weight_decay=weight_decay, decoupled=optimiser == "adamw"
         )
         self._generator = torch.Generator(self.device).manual_seed(seed)
         # The rate begins anew after drift; moments of the optimiser go on.
@@ -155,7 +150,7 @@ class Trainer:
         """Learn from a batch, shape (n, *input_shape) each."""
         model, optimiser = self.model, self._optimiser
         model.train()
-        optimiser.zero_grad(set_to_none=True)
+        optimiser.zero_grad()
         # Layers that keep account of what they see, such as batch normalisation, would keep what is
         # not finite for good.
         kept = [(buffer, buffer.clone()) for buffer in model.buffers()]
@@ -174,7 +169,7 @@ class Trainer:
 
     def follow(self) -> Update:
         """Make the update that others make, without samples of one's own."""
-        self._optimiser.zero_grad(set_to_none=True)
+        self._optimiser.zero_grad()
         value = math.nan
         if self.reduce is not None:
             value = self.reduce(self._parameters, 0.0, 0.0)
@@ -187,9 +182,7 @@ class Trainer:
         rate = self.schedule(self.updates - self._rate_from)
         done = math.isfinite(loss) and math.isfinite(norm)
         if done:
-            for group in self._optimiser.param_groups:
-                group["lr"] = rate
-            self._optimiser.step()
+            self._optimiser.step(rate)
             self.updates += 1
         else:
             self.skipped += 1
@@ -215,14 +208,7 @@ class Trainer:
     def shared_state(self) -> list[Tensor]:
         """Return copies of all that workers must have in common, always as many of them."""
         shared = [_plain(t) for t in self.model.state_dict().values()]
-        for parameter in self._parameters:
-            state = self._optimiser.state.get(parameter) or {}
-            for name in _MOMENTS:
-                moment = state.get(name)
-                shared.append(torch.zeros_like(parameter) if moment is None else moment.clone())
-            step = float(state.get("step", 0.0))
-            shared.append(torch.tensor([step], device=self.device))
-        return shared
+        return shared + self._optimiser.shared_state()
 
     def take_shared(self, shared: Sequence[Tensor], *, updates: int, seed: int) -> None:
         """Take up what `shared_state` returned of another worker's trainer.
@@ -238,13 +224,7 @@ class Trainer:
         with torch.no_grad():
             for tensor in self.model.state_dict().values():
                 tensor.copy_(next(rest))
-        for parameter in self._parameters:
-            moments = {name: next(rest).clone() for name in _MOMENTS}
-            step = float(next(rest))
-            if step:
-                self._optimiser.state[parameter] = {"step": torch.tensor(step), **moments}
-            else:
-                self._optimiser.state.pop(parameter, None)
+        self._optimiser.take_shared(list(rest))
         self.updates = updates
         self._generator.manual_seed((seed << 32) + updates)
 
@@ -259,7 +239,7 @@ class Trainer:
             "noise": np.array(self._generator.get_state().numpy()),
         }
         state |= {f"model {k}": v for k, v in save_model(self.model).items()}
-        state |= {f"optimiser {k}": v for k, v in save_optimiser(self._optimiser).items()}
+        state |= {f"optimiser {k}": v for k, v in self._optimiser.save().items()}
         return state | {f"buffer {k}": v for k, v in self.buffer.save().items()}
 
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -276,7 +256,7 @@ class Trainer:
             return {k.removeprefix(head): v for k, v in state.items() if k.startswith(head)}
 
         restore_model(self.model, part("model"))
-        restore_optimiser(self._optimiser, part("optimiser"))
+        self._optimiser.restore(part("optimiser"))
         self.buffer.restore(part("buffer"))
         self._generator.set_state(torch.from_numpy(np.array(state["noise"], np.uint8)))
         self.updates, self.skipped = int(state["updates"]), int(state["skipped"])
