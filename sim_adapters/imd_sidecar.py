@@ -157,14 +157,16 @@ class Sidecar:
         self, stream: _Stream, converter: Converter, frames: Frames, commands: EngineCommands
     ) -> None:
         steps, times, columns = converter.convert(frames)
-        if steps[0] <= stream.step:
-            # An engine that began again from a checkpoint sends some steps once more.
-            new = steps > np.maximum.accumulate(np.r_[stream.step, steps[:-1]])
+        if steps[0] <= stream.step or (steps[1:] <= steps[:-1]).any():
+            # An engine that began again from a checkpoint, or ran 0 steps, sends some once more.
+            before = np.maximum.accumulate(np.r_[stream.step, steps[:-1]])
+            new = steps > before
+            at = int(new.argmin())
             self._event(
                 "steps_repeated",
-                f"{np.count_nonzero(~new)} frames of {self._table.name!r}, from step {steps[0]} "
-                f"on, are left out: the stream has come to step {stream.step} already.",
-                level="warning", step=int(steps[0]),
+                f"{np.count_nonzero(~new)} frames of {self._table.name!r}, from step {steps[at]} "
+                f"on, are left out: the stream has come to step {before[at]} already.",
+                level="warning", step=int(steps[at]),
             )  # fmt: skip
             steps, times = steps[new], times[new]
             columns = {name: values[new] for name, values in columns.items()}

@@ -377,6 +377,21 @@ def test_an_engine_that_comes_again(stager: Stager, client: StagerClient):
     assert "3 frames" in read_events(client)["steps_repeated"].message
 
 
+def test_an_engine_that_sends_a_step_twice(stager: Stager, client: StagerClient):
+    x = np.ones((ATOMS, 3))
+    # LAMMPS does where one run ends and another begins; here all of it comes at once.
+    data = b"".join(frame_v3(step, x) for step in (0, 10, 10, 20, 0, 30))
+    server = Engine(lambda s: s.send(data))
+    sidecar = Sidecar(stager.address, server.port)
+    found = read_stream(client, "md")
+    assert sidecar.join() is None
+    server.close()
+    assert found.steps.tolist() == [0, 10, 20, 30]
+    said = read_events(client)["steps_repeated"].message
+    assert "2 frames of 'md', from step 10 on" in said
+    assert "has come to step 10" in said
+
+
 def test_many_read_an_engine_that_serves_one(stager: Stager, client: StagerClient):
     x = RNG.normal(size=(200, ATOMS, 3))
     begin = threading.Event()

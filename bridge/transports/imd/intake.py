@@ -145,10 +145,21 @@ class _Records:
         self._view[: len(head)] = head
         self._layout = layout
         if has_vectors and not right:
-            layout.check(self._rows[:1], 0)
+            self._count_right(self._rows[:1])
+
+    def _count_right(self, rows: npt.NDArray[Any]) -> int:
+        """Return how many frames are right before the first that is not; raise if none is."""
+        assert self._layout is not None
+        wrong = self._layout.find_wrong(rows)
+        if wrong is not None and wrong[0] == 0:
+            raise self._layout.explain(rows, wrong, self._number)
+        return len(rows) if wrong is None else wrong[0]
 
     def end(self) -> None:
-        pass
+        if self.pending == HEADER.size:
+            kind, _ = HEADER.unpack(self._view[self._filled - HEADER.size : self._filled])
+            if kind == Kind.DISCONNECT:
+                self._filled -= HEADER.size
 
     def take(self) -> dict[str, Any] | None:
         layout = self._layout
@@ -158,9 +169,10 @@ class _Records:
         count = whole - self._taken
         if not count:
             return None
-        rows = self._rows[self._taken : whole]
-        layout.check(rows, self._number)
-        self._taken = whole
+        # What came before a packet that is wrong is given first.
+        count = self._count_right(self._rows[self._taken : whole])
+        rows = self._rows[self._taken : self._taken + count]
+        self._taken += count
         self._number += count
         names = layout.dtype.names or ()
         time = rows["time"] if "time" in names else None
@@ -198,6 +210,7 @@ class _Packets:
         self._pairs: bool | None = None
         self._has_energies = self._has_positions = False
         self._row = self._given = 0
+        self._failure: ProtocolError | None = None
 
     @property
     def size(self) -> int:
@@ -223,6 +236,14 @@ class _Packets:
         return self._body[self._filled :]
 
     def filled(self, count: int) -> None:
+        if self._failure is None:
+            try:
+                self._fill(count)
+            except ProtocolError as error:
+                # Told once the frames before it were taken.
+                self._failure = error
+
+    def _fill(self, count: int) -> None:
         self._filled += count
         if self._filled < len(self._body):
             return
@@ -255,7 +276,7 @@ class _Packets:
             self._body = _view_bytes(self._blocks[self._row : self._row + 1])
         elif kind == Kind.POSITIONS:
             self._begin_positions(length)
-        else:
+        elif kind != Kind.DISCONNECT:
             raise ProtocolError(
                 f"A packet of type {kind} and length {length} came; an engine that speaks version "
                 "2 sends energies (type 1, length 1) and positions (type 2)."
@@ -297,6 +318,8 @@ class _Packets:
         rows = slice(self._given, self._row)
         count = rows.stop - rows.start
         if not count:
+            if self._failure is not None:
+                raise self._failure
             return None
         self._given = self._row
         blocks = self._blocks[rows] if self._pairs else None

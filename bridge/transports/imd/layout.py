@@ -105,20 +105,24 @@ class Layout:
         vectors = sum(getattr(info, name) for name, _ in _VECTORS)
         return int(before - 8 * (vectors - 1) if vectors else before)
 
-    def check(self, rows: npt.NDArray[Any], number: int) -> None:
-        """Make sure that all headers of some frames are what they must be.
-
-        Raises
-        ------
-        ProtocolError
-            If one is not; the message names the packet and the frame, whose first has `number`.
-        """
+    def find_wrong(self, rows: npt.NDArray[Any]) -> tuple[int, int] | None:
+        """Return the first row with a header that is not what it must be, and which of them."""
         views = rows.view(self._views)
-        for (name, expected), (what, kind, length) in zip(self._expected, self._heads, strict=True):
+        found: tuple[int, int] | None = None
+        for packet, (name, expected) in enumerate(self._expected):
             wrong = views[name] != expected
             if wrong.any():
+                # After a packet that is too short or too long, all that follow look wrong.
                 row = int(wrong.argmax())
-                raise self._explain(rows, row, number + row, what, kind, length)
+                found = (row, packet) if found is None or row < found[0] else found
+        return found
+
+    def explain(
+        self, rows: npt.NDArray[Any], wrong: tuple[int, int], number: int
+    ) -> ProtocolError:
+        """Return the error for what `find_wrong` found; the first of the rows has this number."""
+        row, packet = wrong
+        return self._explain(rows, row, number + row, *self._heads[packet])
 
     def _explain(
         self, rows: npt.NDArray[Any], row: int, number: int, what: str, kind: Kind, length: int

@@ -173,6 +173,35 @@ def test_what_engines_get_wrong_is_told(
         read_all(connection)
 
 
+@pytest.mark.parametrize("version", [2, 3])
+def test_frames_before_what_is_wrong_are_given(version: int):
+    x = np.zeros((4, 3))
+    frames = [
+        frame_v3(i, x) if version == 3 else energies(i) + vectors(COORDINATES, x) for i in range(9)
+    ]
+    wrong = head(COORDINATES, 3) + bytes(36)
+    frames[5] = energies(5) + wrong if version == 2 else frames[5][: -8 - x.size * 4] + wrong
+    engine = Engine(lambda e: e.send(b"".join(frames)), version=version)
+    steps: list[int] = []
+    with session(engine) as connection:
+        # All are in one receive: the first that is wrong counts, not what follows from it.
+        with pytest.raises(ProtocolError, match=r"of 3 atoms( came)?; the frames before had 4"):
+            while (found := connection.read(5.0)) is not None:
+                assert found.steps is not None
+                steps += found.steps.tolist()
+        with pytest.raises(ProtocolError):
+            connection.read(5.0)
+    assert steps == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("version", [2, 3])
+def test_an_engine_may_say_that_it_leaves(version: int):
+    x = np.zeros((4, 3))
+    data = (frame_v3(0, x) if version == 3 else vectors(COORDINATES, x)) + head(DISCONNECT, 0)
+    with session(Engine(lambda e: e.send(data), version=version)) as connection:
+        assert len(read_all(connection)) == 1
+
+
 def test_one_frame_of_version_2_is_one():
     data = vectors(COORDINATES, np.ones((4, 3)))
     with session(Engine(lambda e: e.send(data), version=2)) as connection:
