@@ -117,9 +117,7 @@ class Layout:
                 found = (row, packet) if found is None or row < found[0] else found
         return found
 
-    def explain(
-        self, rows: npt.NDArray[Any], wrong: tuple[int, int], number: int
-    ) -> ProtocolError:
+    def explain(self, rows: npt.NDArray[Any], wrong: tuple[int, int], number: int) -> ProtocolError:
         """Return the error for what `find_wrong` found; the first of the rows has this number."""
         row, packet = wrong
         return self._explain(rows, row, number + row, *self._heads[packet])
