@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from bridge.errors import ConfigError, HeadraceError
+from bridge.errors import (
+    ConfigError,
+    FrameOrderError,
+    HeadraceError,
+    MissingExtra,
+    OperatorFailed,
+    PipelineError,
+    SchemaError,
+)
 
-__all__ = ["run_child", "watch_parent"]
+__all__ = ["read_cause", "run_child", "watch_parent"]
 
 log = logging.getLogger(__name__)
+
+_UNEXPECTED = "The process failed."
 
 GRACE = 5.0
 """Seconds that a child takes to end in good order once its parent is gone."""
@@ -62,6 +73,33 @@ def _watch_signals(stop: threading.Event) -> None:
     threading.Thread(target=wait, name="watch-signals", daemon=True).start()
 
 
+def _is_lasting(error: BaseException | None) -> bool:
+    """Return whether it would happen again: the fault is in what was written, not in what came."""
+    if isinstance(error, OperatorFailed):
+        return _is_lasting(error.__cause__)
+    if isinstance(error, FrameOrderError):
+        return False
+    return isinstance(error, ConfigError | MissingExtra | PipelineError | SchemaError)
+
+
+def read_cause(lines: Sequence[str]) -> str:
+    """Return the sentence with which a child ended, from the end of its log; empty without one.
+
+    Parameters
+    ----------
+    lines
+        The last lines of the log of one life.
+    """
+    for number, line in reversed(list(enumerate(lines))):
+        _, found, said = line.partition(f" ERROR   {__name__}: ")
+        if found and said != _UNEXPECTED:
+            more = itertools.takewhile(lambda rest: rest[:1].isspace(), lines[number + 1 :])
+            return " ".join([said, *(rest.strip() for rest in more)])
+        if found:
+            break
+    return ""
+
+
 def run_child(body: Callable[[Path, list[str], threading.Event], int | None]) -> int:
     """Run the body of a child process, and return its exit code.
 
@@ -75,7 +113,7 @@ def run_child(body: Callable[[Path, list[str], threading.Event], int | None]) ->
     -------
     int
         0; 1 if the body raised; 2 if the configuration is to blame, so that starting it again is
-        of no use.
+        of no use. What a `HeadraceError` said is in the log; `read_cause` finds it there.
     """
     logging.basicConfig(
         stream=sys.stderr,
@@ -87,13 +125,10 @@ def run_child(body: Callable[[Path, list[str], threading.Event], int | None]) ->
     watch_parent(stop)
     try:
         return body(Path(sys.argv[1]), sys.argv[2:], stop) or 0
-    except ConfigError as error:
-        log.error("%s", error)
-        return 2
     except HeadraceError as error:
         log.error("%s", error)
         log.debug("%s", traceback.format_exc())
-        return 1
+        return 2 if _is_lasting(error) else 1
     except Exception:
-        log.exception("The process failed.")
+        log.exception(_UNEXPECTED)
         return 1

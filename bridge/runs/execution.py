@@ -14,12 +14,13 @@ import msgspec
 
 from bridge.config import parse_duration
 from bridge.errors import HeadraceError
+from bridge.runs.child import read_cause
 from bridge.runs.dashboard import Companion
 from bridge.runs.directory import RunDirectory, write_json
 from bridge.runs.keyfiles import client_keys
 from bridge.runs.latency import read_put_times
 from bridge.runs.plan import Plan
-from bridge.runs.processes import Process, last_lines
+from bridge.runs.processes import Process
 from bridge.runs.quantities import convert_time, parse_simulated_time
 from bridge.runs.records import read_events, save_lines
 from bridge.runs.report import Ending, make_report
@@ -188,13 +189,15 @@ class Execution:
         log.info("%s ended with %d.", name, code)
         if name == STAGER:
             self._listening = False
+        why = ""
         if code != 0 and not self.supervisor.ended:
-            lines = last_lines(process.log)
-            if lines:
+            lines = process.last_lines()
+            why = read_cause(lines)
+            if lines and not why:
                 self._view.tell(f"The last lines of {process.log}:", "warning")
-            for line in lines:
-                self._view.tell(f"  {line}", "log")
-        self._do(self.supervisor.exited(name, code, self._now()))
+                for line in lines:
+                    self._view.tell(f"  {line}", "log")
+        self._do(self.supervisor.exited(name, code, self._now(), why))
 
     def _look_for_stager(self) -> None:
         # Without an environment: a stager that somebody else announced is not ours.

@@ -25,12 +25,15 @@ def describe_exit(code: int) -> str:
         return f"was ended by signal {-code}"
 
 
-def last_lines(path: Path, count: int = 15, *, width: int = 4096) -> list[str]:
-    """Return the last lines of a log file, of its last `width` x `count` bytes at most."""
+def last_lines(path: Path, count: int = 15, *, width: int = 4096, start: int = 0) -> list[str]:
+    """Return the last lines of a log file, of its last `width` x `count` bytes at most.
+
+    `start` is the byte that they begin behind: what was there before is another life's.
+    """
     try:
         with path.open("rb") as file:
             end = file.seek(0, os.SEEK_END)
-            file.seek(max(0, end - width * count))
+            file.seek(max(start, end - width * count))
             text = file.read().decode("utf-8", errors="replace")
     except OSError:
         return []
@@ -82,6 +85,7 @@ class Process:
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
         try:
             with log.open("ab") as file:
+                self._begins = file.seek(0, os.SEEK_END)
                 self._child = subprocess.Popen(
                     command,
                     stdin=subprocess.PIPE,
@@ -108,6 +112,10 @@ class Process:
     def poll(self) -> int | None:
         """Return its exit status, None while it runs; never blocks."""
         return self._child.poll()
+
+    def last_lines(self) -> list[str]:
+        """Return the last lines that it wrote into its log."""
+        return last_lines(self.log, start=self._begins)
 
     def ask_to_stop(self) -> None:
         """Send SIGTERM: end in good order."""

@@ -72,6 +72,12 @@ class _Child:
     state: Literal["idle", "running", "ended", "failed"] = "idle"
     restarts: int = 0
     start_at: float | None = None
+    why: str = ""
+
+    def end(self, code: int, more: str = "") -> str:
+        """Return how it ended, as the end of a sentence."""
+        how = f"{describe_exit(code)}{more}"
+        return f"{how}: {self.why}" if self.why else f"{how}."
 
 
 @dataclass(slots=True)
@@ -144,9 +150,10 @@ class Supervisor:
         self.phase, self._deadline = "running", None
         return [self._start(name) for name in self.members]
 
-    def exited(self, name: str, code: int, now: float) -> list[Action]:
-        """A process has ended."""
+    def exited(self, name: str, code: int, now: float, why: str = "") -> list[Action]:
+        """A process has ended; `why` is the sentence that it ended with, if there was one."""
         child = self._children[name]
+        child.why = why
         well = code == 0
         child.state = "ended" if well else "failed"
         if name == STAGER:
@@ -261,8 +268,9 @@ class Supervisor:
         can = self.durable and code != USAGE and self._may_restart(child, self.restarts.stager)
         if can and self.phase != "starting":
             return [self._restart_later(STAGER, child, code, now)]
-        kept = "" if self.durable else " Its topics were in memory and are lost."
-        return self._give_up(f"The stager {describe_exit(code)}.{kept}", now)
+        lost = not self.durable and self.phase != "starting"
+        kept = " Its topics were in memory and are lost." if lost else ""
+        return self._give_up(f"The stager {child.end(code)}{kept}", now)
 
     def _engine_exited(self, child: _Child, code: int, now: float) -> list[Action]:
         if self.phase == "ended":
@@ -277,7 +285,7 @@ class Supervisor:
             return self._move_on(now)
         if code != USAGE and self._may_restart(child, self.restarts.engine):
             return [self._restart_later(ENGINE, child, code, now)]
-        self._note(f"The engine {describe_exit(code)}{self._used_up(child)}.")
+        self._note(f"The engine {child.end(code, self._used_up(child))}")
         if self.phase in ("draining", "finishing"):
             return [*self._tell_failure(), *self._move_on(now)]
         return self._fail(self.failures[-1], now)
@@ -288,7 +296,7 @@ class Supervisor:
         can = code != USAGE and self._may_restart(child, self.restarts.trainer)
         if can and self.phase in ("starting", "running"):
             return [self._restart_later(name, child, code, now)]
-        self._note(f"{name} {describe_exit(code)}{self._used_up(child)}.")
+        self._note(f"{name} {child.end(code, self._used_up(child))}")
         return [*self._tell_failure(), *self._go_on_without(now)]
 
     def _go_on_without(self, now: float) -> list[Action]:
@@ -299,16 +307,16 @@ class Supervisor:
             return []
         if code == 0 or self.phase != "running":
             if code != 0 and self.phase == "draining":
-                self._note(f"{name} {describe_exit(code)} while the run was ending.")
+                self._note(f"{name} {child.end(code, ' while the run was ending')}")
                 return [*self._tell_failure(), *self._move_on(now)]
             return self._move_on(now)
         if self.outcome == "target_reached":
             # What it was started for has happened; there is nothing to go on for.
-            self._note(f"{name} {describe_exit(code)} after the target was reached.")
+            self._note(f"{name} {child.end(code, ' after the target was reached')}")
             return [*self._tell_failure(), *self._move_on(now)]
         if code != USAGE and self._may_restart(child, self.restarts.member):
             return [self._restart_later(name, child, code, now)]
-        self._note(f"{name} {describe_exit(code)}{self._used_up(child)}.")
+        self._note(f"{name} {child.end(code, self._used_up(child))}")
         if self.when_member_fails == "stop" or code == USAGE:
             return self._fail(self.failures[-1], now)
         return [*self._tell_failure(), *self._move_on(now)]
@@ -414,12 +422,10 @@ class Supervisor:
         wait = BACKOFF[min(child.restarts, len(BACKOFF) - 1)]
         child.restarts += 1
         child.start_at = now + wait
-        return Action(
-            "tell",
-            name,
-            message=f"{name} {describe_exit(code)}; starting it again (restart {child.restarts}).",
-            level="warning",
-        )
+        again = f"tarting it again (restart {child.restarts})."
+        said = f"{child.end(code)} S{again}" if child.why else f"{describe_exit(code)}; s{again}"
+        return Action("tell", name, message=f"{name} {said}", level="warning")
 
     def _used_up(self, child: _Child) -> str:
-        return f", after {child.restarts} restarts" if child.restarts else ""
+        count = child.restarts
+        return f", after {count} restart{'s' if count > 1 else ''}" if count else ""

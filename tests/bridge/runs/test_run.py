@@ -225,7 +225,20 @@ def test_a_port_in_use_is_told(tmp_path: Path) -> None:
         code, output, _ = headrace("run", path, "--output", tmp_path / "run")
     assert code == 1
     assert f"127.0.0.1:{port}" in output
-    assert "The stager ended with exit code 1." in output
+    assert "error: The stager ended with exit code 1: " in output
+    assert "topics" not in output
+
+
+def test_a_column_that_is_not_there_ends_the_run_at_once(tmp_path: Path) -> None:
+    path = write_walkers(tmp_path)
+    text = path.read_text()
+    path.write_text(text.replace('input = "positions"', 'input = "position"', 1))
+    assert path.read_text() != text
+    code, output, _ = headrace("run", path, "--output", tmp_path / "run", "--no-plots")
+    assert code == 1
+    assert "error: The engine ended with exit code 2: Operator" in output
+    assert "has no column 'position'; it has: positions." in output
+    assert "restart 1" not in output
 
 
 FAILING = '''
@@ -259,7 +272,7 @@ def test_a_member_that_fails_shows_its_last_lines(tmp_path: Path) -> None:
     assert code == 1
     assert "The bond between 1 and 2 broke." in output
     assert "one ended with exit code 1; starting it again (restart 1)." in output
-    assert "one ended with exit code 1, after 1 restarts." in output
+    assert "one ended with exit code 1, after 1 restart." in output
 
 
 def test_keys_protect_a_run(tmp_path: Path) -> None:

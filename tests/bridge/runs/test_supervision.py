@@ -43,9 +43,9 @@ class Driver:
                 case "tell":
                     self.told.append(action.message)
 
-    def exit(self, name: str, code: int = 0) -> None:
+    def exit(self, name: str, code: int = 0, why: str = "") -> None:
         self.running.discard(name)
-        self.do(self.supervisor.exited(name, code, self.now))
+        self.do(self.supervisor.exited(name, code, self.now, why))
 
     def wait(self, seconds: float) -> None:
         self.now += seconds
@@ -112,7 +112,20 @@ def test_a_member_that_fails_is_started_again_as_often_as_stated() -> None:
     driver.exit("walker-0", 1)
     assert driver.supervisor.phase == "draining"
     assert driver.supervisor.outcome == "failed"
-    assert driver.supervisor.failures == ["walker-0 ended with exit code 1, after 1 restarts."]
+    assert driver.supervisor.failures == ["walker-0 ended with exit code 1, after 1 restart."]
+
+
+def test_what_a_process_ended_with_is_told_as_the_reason() -> None:
+    driver = make(restarts=RestartsTable(member=1)).begin()
+    driver.exit("walker-0", 1, "The bond broke.")
+    said = "walker-0 ended with exit code 1: The bond broke. Starting it again (restart 1)."
+    assert driver.told == [said]
+    driver.wait(0.0)
+    driver.exit("walker-0", 1)
+    assert driver.supervisor.reason == "walker-0 ended with exit code 1, after 1 restart."
+    driver = make().begin()
+    driver.exit(ENGINE, 2, "There is no column 'x'.")
+    assert driver.supervisor.reason == "The engine ended with exit code 2: There is no column 'x'."
 
 
 def test_others_may_go_on_without_a_member() -> None:
@@ -330,7 +343,7 @@ def test_a_trainer_is_started_again_and_then_gone_on_without() -> None:
     driver.wait(60.0)
     assert "trainer-a" not in driver.running
     assert driver.supervisor.phase == "running"
-    assert "after 1 restarts" in driver.supervisor.failures[0]
+    assert "after 1 restart." in driver.supervisor.failures[0]
     for name in MEMBERS:
         driver.exit(name)
     driver.exit(ENGINE)
