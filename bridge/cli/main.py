@@ -126,6 +126,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         Exit code.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        return _carry_out(given)
+    except KeyboardInterrupt:
+        print("Interrupted.", file=sys.stderr)
+        return FAILED
+    except BrokenPipeError:
+        # Whoever read our output has gone; what is still buffered must not raise again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+
+
+def _carry_out(given: list[str]) -> int:
     others = contributed.find(VERBS)
     name = next((word for word in given if word in VERBS or word in others), None)
     try:
@@ -141,13 +153,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except HeadraceError as error:
         code = USAGE if isinstance(error, ConfigError | MissingExtra) else FAILED
         return _tell(error, code, as_json=parsed.json)
-    except KeyboardInterrupt:
-        print("Interrupted.", file=sys.stderr)
-        return FAILED
-    except BrokenPipeError:
-        # Whoever read our output has gone; what is still buffered must not raise again at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return FAILED
 
 
 def _tell(error: HeadraceError, code: int, *, as_json: bool) -> int:

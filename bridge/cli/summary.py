@@ -64,4 +64,7 @@ def _lines(report: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def _counts(counts: dict[str, int]) -> str:
-    return ", ".join(f"{n} {name.replace('_', ' ')}" for name, n in counts.items()) or "none"
+    # What nobody judged: mostly the stop with which the run itself ended its members.
+    words = {"unguarded": "without a verdict"}
+    told = (f"{n} {words.get(name, name).replace('_', ' ')}" for name, n in counts.items())
+    return ", ".join(told) or "none"
