@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,21 @@ class ComparedFeed:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._feed, name)
+
+    @property
+    def version(self) -> int:
+        """Grows whenever there is news of one of them."""
+        return sum(feed.version for feed in (self._feed, *self._others.values()))
+
+    def listen(self, told: Callable[[], None]) -> None:
+        """Have something called whenever there is news of one of them; see `Feed.listen`."""
+        for feed in (self._feed, *self._others.values()):
+            feed.listen(told)
+
+    def watch(self, paces: Mapping[str, float]) -> None:
+        """Read all of them as often as is looked at; see `Feed.watch`."""
+        for feed in (self._feed, *self._others.values()):
+            feed.watch(paces)
 
     def run(self, at: float | None = None) -> dict[str, Any]:
         """Return what the run is, and in ``compare`` what the others are."""

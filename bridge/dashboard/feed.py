@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 from bridge.dashboard import graph
@@ -97,6 +97,16 @@ class Feed(FrameViews):
             self._follower.stop()
         if self._reader is not None:
             self._reader.close()
+
+    def listen(self, told: Callable[[], None]) -> None:
+        """Have something called whenever `version` has grown, by the thread that reads the run."""
+        if self._follower is not None:
+            self._follower.on_news = told
+
+    def watch(self, paces: Mapping[str, float]) -> None:
+        """Read the run as often as is looked at, from now on; see `Follower.watch`."""
+        if self._follower is not None:
+            self._follower.watch(paces)
 
     def __enter__(self) -> Feed:
         return self

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from bridge.dashboard.stores.memory import Memory
 from bridge.errors import HeadraceError, OffsetOutOfRange, StagingError, TransportError
@@ -28,7 +29,11 @@ READ = ("status/", *OF_SIMULATIONS)
 
 POLL, LOOK, LIST, RETRY = 0.05, 0.2, 10.0, 1.0
 """Seconds between two readings of records, looks at the streams of frames, listings of all topics,
-and attempts to reach the stager."""
+and attempts to reach the stager; the first two at least."""
+POLL_AT_REST, LOOK_AT_REST = 0.25, 1.0
+"""The same where nobody looks, or rarely: alarms are looked for each second."""
+OF_FRAMES = ("overview", "molecule")
+"""Channels that change with the streams of frames."""
 FEW = 200
 """Topics up to which all are listed each second."""
 SHARE = 0.2
@@ -57,6 +62,7 @@ class Follower:
         self.connected = False
         self.caught_up = threading.Event()
         self.on_look: Callable[[], None] = lambda: None
+        self.on_news: Callable[[], None] = lambda: None
         self.missed: dict[str, int] = {}
         self.skipped: dict[str, int] = {}
         self._connect = connect
@@ -64,7 +70,9 @@ class Follower:
         self._positions: dict[str, int] = {}
         self._last: dict[str, tuple[int, float]] = {}  # topic -> offset and stamp of what was read
         self._instance = ""
+        self._poll, self._look_every = POLL, LOOK
         self._stop = threading.Event()
+        self._wake = threading.Event()
         self._thread = threading.Thread(target=self._run, name="dashboard-feed", daemon=True)
 
     def start(self) -> None:
@@ -74,8 +82,23 @@ class Follower:
     def stop(self, timeout: float = 15.0) -> None:
         """End; waits for the thread."""
         self._stop.set()
+        self._wake.set()
         if self._thread.ident is not None:
             self._thread.join(timeout)
+
+    def watch(self, paces: Mapping[str, float]) -> None:
+        """Read as often as anybody looks, from now on; before, as often as ever. From any thread.
+
+        Parameters
+        ----------
+        paces
+            Channel that is looked at to the fewest seconds between two pictures of it.
+        """
+        records = min((v for k, v in paces.items() if k != "run"), default=POLL_AT_REST)
+        frames = min((v for k, v in paces.items() if k in OF_FRAMES), default=LOOK_AT_REST)
+        self._poll = min(max(records, POLL), POLL_AT_REST)
+        self._look_every = min(max(frames, LOOK), LOOK_AT_REST)
+        self._wake.set()
 
     # ------------------------------------------------------------------- thread
 
@@ -116,7 +139,9 @@ class Follower:
                 # The run goes on after all: staging knows more than what it had left.
                 self._memory.reset()
         look = listing = 0.0
+        told = -1
         while not self._stop.is_set():
+            self._wake.clear()
             began = time.monotonic()
             cpu = time.thread_time()
             if began >= listing or client.instance != self._instance:
@@ -124,17 +149,22 @@ class Follower:
                 few = len(self._memory.topics) < FEW
                 listing = began + (RETRY if few or not self.pipeline else LIST)
             behind = self.read(client)
-            if began >= look:
+            if not began < look <= began + self._look_every:
                 # After the records: the engine's word on the lag is among them.
                 self._look(client)
                 self.on_look()
-                look = began + LOOK
+                look = _beat(began, self._look_every)
             self.connected, self.error = True, ""
             if not behind:
                 self.caught_up.set()
+            if told != self._memory.version:
+                told = self._memory.version
+                self.on_news()
             busy = time.thread_time() - cpu
-            pause = busy if behind else max(POLL, busy / SHARE)
-            self._stop.wait(max(0.0, pause - (0.0 if behind else time.monotonic() - began)))
+            now = time.monotonic()
+            # On the beat that pages have, so that each of their pictures has news.
+            until = now + busy if behind else max(_beat(now, self._poll), began + busy / SHARE)
+            self._wake.wait(until - now)
 
     def read(self, client: ClientLike) -> bool:
         """Read what there is, one portion; returns whether there is more."""
@@ -254,6 +284,11 @@ class Follower:
             name = topic.name.removeprefix(FRAMES)
             for head in OF_SIMULATIONS:
                 self._positions.setdefault(head + name, 0)
+
+
+def _beat(now: float, every: float) -> float:
+    """Return the next moment of a beat that all who have the same pace share."""
+    return (math.floor(now / every) + 1) * every
 
 
 def guess_pipeline(topics: list[TopicStatus]) -> str:

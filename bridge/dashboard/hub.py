@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import logging
 import time
@@ -67,6 +68,54 @@ class Hub:
         # What takes long, such as a file of a thousand frames, waits for others of its kind alone.
         self._one = ThreadPoolExecutor(1, thread_name_prefix="dashboard-file")
         self._answers: dict[bytes, tuple[float, asyncio.Future[Answer]]] = {}
+        self._watched: dict[object, tuple[str, float]] = {}
+        self._paces: dict[str, float] = {}
+        self._waiting: set[asyncio.Event] = set()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        feed.listen(self._tell)
+        feed.watch(self._paces)
+
+    # ------------------------------------------------------------- who looks
+
+    def watch(self, who: object, channel: str, every: float) -> None:
+        """Note what somebody looks at, and how often: the run is read as often as that."""
+        self._watched[who] = channel, every
+        self._set_pace()
+
+    def leave(self, who: object) -> None:
+        """Somebody looks no more."""
+        if self._watched.pop(who, None) is not None:
+            self._set_pace()
+
+    def _set_pace(self) -> None:
+        paces: dict[str, float] = {}
+        for channel, every in self._watched.values():
+            paces[channel] = min(every, paces.get(channel, every))
+        if paces != self._paces:
+            self._paces = paces
+            self.feed.watch(paces)
+
+    async def wait_for_news(self, event: asyncio.Event) -> None:
+        """Wait until something was read of the run, or the event was set; it is cleared then."""
+        self._loop = asyncio.get_running_loop()
+        self._waiting.add(event)
+        try:
+            await event.wait()
+        finally:
+            self._waiting.discard(event)
+            event.clear()
+
+    def _tell(self) -> None:
+        """Tell that something was read; from the reader's thread."""
+        if self._loop is not None and self._waiting:
+            with contextlib.suppress(RuntimeError):  # the server has ended
+                self._loop.call_soon_threadsafe(self._wake)
+
+    def _wake(self) -> None:
+        for event in self._waiting:
+            event.set()
+
+    # ------------------------------------------------------------- answers
 
     async def call(self, function: Callable[..., T], *arguments: Any, **named: Any) -> T:
         """Call something that may block, in a thread."""

@@ -150,6 +150,7 @@ class _Running:
     def __init__(self, subscription: Subscription) -> None:
         self.state = subscription
         self.changed = asyncio.Event()
+        self.news = asyncio.Event()
         self.free = asyncio.Event()
         self.task: asyncio.Task[None] | None = None
 
@@ -238,7 +239,9 @@ class Session:
                 state = running.state
                 options = convert_options(state.channel.options, word.options)
                 state.update(options, self._pace(word.every, state.every))
+                self._hub.watch(running, state.channel.name, state.every)
                 running.changed.set()
+                running.news.set()
             case "unsubscribe":
                 self._drop(word.id)
             case "ack":
@@ -264,6 +267,7 @@ class Session:
         options = convert_options(channel.options, word.options)
         running = _Running(Subscription(word.id, channel, options, self._pace(word.every, 0.5)))
         self._running[word.id] = running
+        self._hub.watch(running, channel.name, running.state.every)
         self._hub.statistics.subscriptions += 1
         running.task = asyncio.create_task(self._serve(running))
 
@@ -283,6 +287,7 @@ class Session:
         running = self._running.pop(id, None)
         if running is None:
             return
+        self._hub.leave(running)
         self._hub.statistics.subscriptions -= 1
         self._hub.statistics.in_flight -= running.state.in_flight
         if running.task is not None:
@@ -298,13 +303,12 @@ class Session:
     async def _go_on(self, running: _Running) -> None:
         state, told = running.state, ""
         while True:
+            while state.version is not None and state.version == self._hub.feed.version:
+                # Nothing was read of the run since the last answer.
+                await self._hub.wait_for_news(running.news)
             await self._wait(running)
             options = state.options
             version = self._hub.feed.version if state.channel.steady else None
-            if version is not None and version == state.version:
-                # Nothing was read of the run since the last answer.
-                state.sent_at = time.monotonic()
-                continue
             try:
                 answer = await self._hub.answer(
                     state.channel, options, state.cursor, fresh=state.every / 2

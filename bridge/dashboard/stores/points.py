@@ -21,7 +21,11 @@ Array = npt.NDArray[Any]
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
-    """Where a reader stands; a text for him."""
+    """Where a reader stands; a text for him.
+
+    All who have asked the same and have read so far have the same one, whenever they began: what is
+    made for one of them is made for all.
+    """
 
     question: int
     """What was asked, as a checksum: another question begins anew."""
@@ -31,21 +35,19 @@ class Cursor:
     """Number after the last row that was looked at."""
     stride: int
     """One offset in so many is sent."""
-    sent: int
-    """Rows sent since all of them were."""
     at: float
     """Time up to which rows were sent; infinite while the run is followed."""
 
     def __str__(self) -> str:
-        return f"{self.question}:{self.generation}:{self.seq}:{self.stride}:{self.sent}:{self.at!r}"
+        return f"{self.question}:{self.generation}:{self.seq}:{self.stride}:{self.at!r}"
 
     @classmethod
     def read(cls, text: str | None, question: int) -> Cursor | None:
         """Return what a text says; None if it says nothing, or is of another question."""
         try:
             parts = (text or "").split(":")
-            numbers = [int(p) for p in parts[:5]]
-            found = cls(*numbers, at=float(parts[5]))  # type: ignore[misc]
+            numbers = [int(p) for p in parts[:4]]
+            found = cls(*numbers, at=float(parts[4]))  # type: ignore[misc]
         except (ValueError, IndexError, TypeError):
             return None
         return found if found.question == question else None
@@ -96,7 +98,7 @@ def points(
     until = np.inf if at is None else at
     if cursor is not None and (
         cursor.generation != store.generation
-        or cursor.sent > 2 * limit
+        or _crowded(store, cursor, limit, until)
         or cursor.at > until
         or (cursor.at < until and np.isinf(until))
     ):
@@ -125,8 +127,7 @@ def points(
             chosen = chosen[offsets[chosen] % stride == 0]
     chosen = chosen[spread(len(chosen), limit)]
     rows = rows[chosen]
-    sent = len(rows) + (cursor.sent if cursor is not None else 0)
-    after = Cursor(question, store.generation, store.seq, stride, sent, until)
+    after = Cursor(question, store.generation, store.seq, stride, until)
     shade = pick(rows, colour)
     where = table.key("offset")[rows]
     arrays = {
@@ -157,6 +158,18 @@ def points(
         "ranges": {k: extent(arrays[k]) for k in ("x", "y", "colour")},
     }
     return meta, {**arrays, **heads}
+
+
+def _crowded(store: ResultStore, cursor: Cursor, limit: int, until: float) -> bool:
+    """Return whether all points are to be sent anew, since as many may have come as are shown."""
+    table, room = store.sample, limit * max(1, cursor.stride // store.stride)
+
+    def count(seq: int, at: float) -> int:
+        if np.isfinite(at):
+            return int(np.count_nonzero(table.key("stamp") <= at))
+        return int(np.searchsorted(table.key("seq"), seq))
+
+    return count(cursor.seq, cursor.at) // room != count(store.seq, until) // room
 
 
 def _of(store: ResultStore, simulations: Sequence[str] | None, until: float) -> int:

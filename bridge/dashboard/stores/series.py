@@ -54,12 +54,14 @@ def series(
     )
     cursor = Cursor.read(since, question)
     until = np.inf if at is None else at
-    most = 4 * limit * max(1, len(store.names) if simulations is None else len(simulations))
-    if cursor is not None and (cursor.sent > most or cursor.at != until):
-        cursor = None
+    stride = int(frames.key("seq")[-1]) + 1 if frames is not None and frames.n else 0
+    if cursor is not None:
+        # New rows come as they are; all are sent anew, thinned, after so many.
+        most = max(1, 3 * limit * len(store.names) // len(names))
+        behind = (cursor.seq + cursor.stride) // most != (store.seq + stride) // most
+        cursor = None if behind or cursor.at != until else cursor
     listed: list[dict[str, Any]] = []
     arrays: dict[str, Array] = {}
-    sent = 0
     parts: list[tuple[Table, list[str]]] = []
     if of_results:
         # The newest rows are there as they came; of what is older, the sample.
@@ -69,13 +71,8 @@ def series(
         parts.append((_tail(frames, None if cursor is None else cursor.stride), of_frames))
     for table, texts in parts:
         inside = _within(table, x, (low + base, high + base) if x == "wall" else (low, high))
-        sent += _series_of(
-            table, inside, texts, store, simulations, x, limit, until, base, listed, arrays
-        )
-    stride = frames.key("seq")[-1] + 1 if frames is not None and frames.n else 0
-    after = Cursor(
-        question, 0, store.seq, int(stride), sent + (cursor.sent if cursor else 0), until
-    )
+        _series_of(table, inside, texts, store, simulations, x, limit, until, base, listed, arrays)
+    after = Cursor(question, 0, store.seq, stride, until)
     meta = {
         "cursor": str(after),
         "reset": cursor is None,
@@ -109,22 +106,21 @@ def _series_of(
     base: float,
     listed: list[dict[str, Any]],
     arrays: dict[str, Array],
-) -> int:
-    """Add the series of some rows, one for each simulation and column; return how many rows."""
+) -> None:
+    """Add the series of some rows, one for each simulation and column."""
     chosen = store.numbers(simulations)
     if chosen is not None:
         rows = rows[chosen[table.key("simulation")[rows]]]
     if np.isfinite(until):
         rows = rows[table.key("stamp")[rows] <= until]
     if not len(rows):
-        return 0
+        return
     numbers = table.key("simulation")[rows]
     order = np.argsort(numbers, kind="stable")
     rows, numbers = rows[order], numbers[order]
     found, starts = np.unique(numbers, return_index=True)
     stops = [*starts[1:], len(rows)]
     ordered = sorted(zip(found, starts, stops, strict=True), key=lambda f: store.names[f[0]])
-    sent = 0
     for number, start, stop in ordered:
         mine = rows[start:stop]
         for text in texts:
@@ -138,7 +134,6 @@ def _series_of(
             arrays[f"x{index}"] = xs - base if x == "wall" else xs
             arrays[f"y{index}"] = v[kept].astype(np.float32)
             arrays[f"e{index}"] = table.key("epoch")[mine[kept]]
-            sent += len(xs)
             listed.append(
                 {
                     "simulation": store.names[number],
@@ -151,7 +146,6 @@ def _series_of(
                     "range": extent(arrays[f"y{index}"]),
                 }
             )
-    return sent
 
 
 def _both(store: ResultStore, first: int, cursor: Cursor | None, texts: Sequence[str]) -> Table:

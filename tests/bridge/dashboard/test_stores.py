@@ -313,3 +313,38 @@ def test_whatever_comes_becomes_json() -> None:
     assert shown["inf"] == [None, 1.0]
     assert shown["array"] == [1.0, None]
     assert len(text) < 10_000
+
+
+def test_whoever_has_read_so_far_stands_at_the_same_place_whenever_he_began() -> None:
+    store = ResultStore()
+    fill(store, "w", 0, 100)
+
+    def ask(since: str | None, limit: int = 1000) -> tuple[str, str, bool]:
+        one = points(store, Columns(store), "tica[0]", "energy", since=since, limit=limit)[0]
+        other = series(store, Columns(store), ["energy"], since=since, limit=limit)[0]
+        return one["cursor"], other["cursor"], one["reset"] and other["reset"]
+
+    early = ask(None)
+    fill(store, "w", 100, 100)
+    late = ask(None)
+    early = (ask(early[0])[0], ask(early[1])[1], False)
+    assert early[:2] == late[:2]
+
+
+@pytest.mark.parametrize("limit", [16, 100])
+def test_no_reader_is_sent_much_more_than_is_shown(limit: int) -> None:
+    store = ResultStore()
+    cursors: list[str | None] = [None, None]
+    held = [0, 0]
+    for first in range(0, 6000, 50):
+        fill(store, "w", first, 50)
+        answers = (
+            points(store, Columns(store), "tica[0]", "energy", since=cursors[0], limit=limit),
+            series(store, Columns(store), ["energy"], since=cursors[1], limit=limit),
+        )
+        for i, (meta, arrays) in enumerate(answers):
+            cursors[i] = meta["cursor"]
+            count = len(arrays["x"]) if i == 0 else sum(s["points"] for s in meta["series"])
+            held[i] = count + (0 if meta["reset"] else held[i])
+        assert held[0] <= 2 * limit + 50
+        assert held[1] <= 5 * limit + 50
