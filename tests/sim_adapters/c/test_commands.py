@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import msgspec
 import numpy as np
@@ -55,17 +56,21 @@ def test_commands_are_applied_once_at_the_step_they_are_acknowledged_with(
     send(Command("restart", "w", "empty"))
     send(Command("set", "w", "late", parameter="F", value=1.0, expires=1.0))
     send(Command("set", "w", "passed", parameter="F", value=1.0, at_step=0))
-    told = answers_of(client, "w", 13)
-    later = told["again"].step + 400
+    # It stands still meanwhile: what is to come at a step must not come after it.
+    send(Command("pause", "w", "hold"))
+    told = answers_of(client, "w", 14)
+    later = told["hold"].step + 400
     send(Command("set", "w", "then", parameter="F", value=3, at_step=later))
     send(Command("stop", "w", "end", at_step=later + 100))
+    send(Command("resume", "w", "on"))
     out = finish(process)
-    told = answers_of(client, "w", 15)
+    told = answers_of(client, "w", 17)
     assert {k: a.outcome for k, a in told.items()} == {
         "grow": "applied", "much": "refused", "odd": "refused", "never": "refused",
         "nothing": "refused", "stray": "refused", "again": "applied", "bad": "refused",
         "short": "refused", "broken": "refused", "empty": "refused", "late": "expired",
-        "passed": "refused", "then": "applied", "end": "applied",
+        "passed": "refused", "hold": "applied", "on": "applied", "then": "applied",
+        "end": "applied",
     }  # fmt: skip
     assert "11 1/s is above the declared maximum of 10 1/s" in told["much"].reason
     assert "lets others set F, k" in told["odd"].reason
@@ -90,7 +95,8 @@ def test_commands_are_applied_once_at_the_step_they_are_acknowledged_with(
     assert set(found.epochs[~after]) == {0}
     assert set(found.epochs[after]) == {1}
     assert found["x"][after][0, 0, 0] == 1001.0
-    wait_until(lambda: client.status("commands/w").groups == {"simulation/w": 16}, "the offsets")
+    # The resume, the last of 18, was answered before two that it came after.
+    wait_until(lambda: client.status("commands/w").groups == {"simulation/w": 17}, "the offsets")
 
 
 def wait_for_stream(client: StagerClient) -> None:
@@ -116,6 +122,8 @@ def test_a_restart_from_a_frame_of_another_stream(
     send(Command("restart", "w", "c", frame=FrameReference("nobody", 0)))
     send(Command("restart", "w", "d", frame=FrameReference("split", 50)))
     told = answers_of(client, "w", 4)
+    last = max(a.step for a in told.values())
+    wait_until(lambda: client.status("frames/w").last_step > last, "a frame after them")
     send(Command("stop", "w", "end"))
     finish(process)
     outcomes = [told[k].outcome for k in "abcd"]
@@ -157,11 +165,12 @@ def test_pause_resume_and_interval(
 
 
 def test_what_is_left_is_refused_when_the_simulation_ends(
-    stager: Stager, client: StagerClient, send: Send, start: Start
+    stager: Stager, client: StagerClient, send: Send, start: Start, tmp_path: Path
 ) -> None:
-    process = start("w", stager=stager.address, steps=300, delay=0.004)
+    process = start("w", stager=stager.address, steps=300, delay=0.001, go=tmp_path / "go")
     wait_for_stream(client)
     send(Command("set", "w", "future", parameter="F", value=2.0, at_step=10**9))
+    (tmp_path / "go").touch()
     finish(process)
     told = answers_of(client, "w", 1)
     assert told["future"].outcome == "refused"
@@ -169,7 +178,7 @@ def test_what_is_left_is_refused_when_the_simulation_ends(
 
 
 def test_a_later_life_applies_nothing_again(
-    stager: Stager, client: StagerClient, send: Send, start: Start, simulate: Simulate
+    stager: Stager, client: StagerClient, send: Send, start: Start
 ) -> None:
     process = start("w", stager=stager.address, finished=0, **FOREVER)
     wait_for_stream(client)
@@ -180,8 +189,11 @@ def test_a_later_life_applies_nothing_again(
     # As a policy does that was started anew, or a stager that lost the offset.
     send(Command("set", "w", "one", parameter="F", value=2.0))
     send(Command("set", "w", "two", parameter="F", value=3.0))
-    out = simulate("w", stager=stager.address, steps=100, delay=0.002, rows=2)
+    process = start("w", stager=stager.address, **FOREVER)
+    answers_of(client, "w", 3)
+    send(Command("stop", "w", "over"))
+    out = finish(process)
     assert "set one" not in out
     assert "set two 3" in out
-    told = answers_of(client, "w", 3)
+    told = answers_of(client, "w", 4)
     assert (told["one"].incarnation, told["two"].incarnation) == (1, 2)
