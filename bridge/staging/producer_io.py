@@ -497,6 +497,7 @@ class ProducerIO:
 
     def _take(self, reply: m.Fetched, buffers: list[memoryview]) -> None:
         arrived = iter(buffers)
+        new: list[Command] = []
         for part in reply.slices:
             self._command_position = max(part.position, part.low)
             for record in part.records:
@@ -510,8 +511,10 @@ class ProducerIO:
                     self._done_with(record.offset)
                     continue
                 self._command_offsets[command.id] = record.offset
-                self._commands.append(command)
-                self.commands_seen += 1
+                new.append(command)
+        # All that came together is there at once, for the step that the simulation is at.
+        self._commands.extend(new)
+        self.commands_seen += len(new)
         self._fetch_commands()
 
     def _refused(self, reply: m.Refused) -> None:
