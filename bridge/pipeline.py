@@ -16,6 +16,7 @@ from __future__ import annotations
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -40,6 +41,8 @@ __all__ = [
 
 Scope = Literal["frame", "keyed", "global"]
 
+_NO_UNITS: Mapping[str, str] = MappingProxyType({})
+
 
 class Context:
     """What an operator may do besides returning columns: decide, and tell.
@@ -55,6 +58,9 @@ class Context:
     simulations
         For a global operator: names of all simulations known to this engine at present, sorted. For
         others, which may run where nothing is known of the rest: the one at hand.
+    units, time_unit
+        Column to unit, and the unit of time, for what is told to people; as the first simulation
+        declared them, and operators from there on. Empty where they are not known.
     commands, events
         What was emitted so far.
     offsets
@@ -69,6 +75,8 @@ class Context:
         "pipeline",
         "simulation",
         "simulations",
+        "time_unit",
+        "units",
     )
 
     def __init__(
@@ -77,11 +85,15 @@ class Context:
         operator: str = "",
         simulation: str = "",
         simulations: tuple[str, ...] = (),
+        units: Mapping[str, str] = _NO_UNITS,
+        time_unit: str = "",
     ) -> None:
         self.pipeline = pipeline
         self.operator = operator
         self.simulation = simulation
         self.simulations = simulations
+        self.units = units
+        self.time_unit = time_unit
         self.commands: list[Command] = []
         self.events: list[Event] = []
         self.offsets: list[int] = []
@@ -160,6 +172,17 @@ class Operator(ABC):
         of the stream that it, or one behind it, reads.
         """
         return None
+
+    def column_units(self, inputs: Mapping[str, str]) -> Mapping[str, str]:
+        """Return the units of the columns that `process` adds, where they have one.
+
+        Parameters
+        ----------
+        inputs
+            Units of the columns that are there before: those of the stream, as its simulation
+            declared them, and what operators before this one made of them.
+        """
+        return {}
 
     def save(self) -> dict[str, Any]:
         """Return the state as arrays and plain data (numbers, text, lists, maps)."""

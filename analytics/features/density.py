@@ -132,6 +132,11 @@ class DensityMap(BlockOperator):
         """Return the columns that `process` reads."""
         return (self.variable, self.box)
 
+    def column_units(self, inputs: Mapping[str, str]) -> Mapping[str, str]:
+        """Return particles in a volume, in the unit of the coordinates; counts have no unit."""
+        unit = inputs.get(self.variable, "")
+        return {self.output: f"{unit}⁻³"} if unit and self.quantity == "density" else {}
+
     def count_rows(self, batch: FrameBatch) -> int:
         """Return the number of particles."""
         return int(coordinates_of(batch, self.variable, "DensityMap").shape[1])

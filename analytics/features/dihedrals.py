@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -208,6 +208,10 @@ class Dihedrals(FrameOperator):
     def reads(self) -> tuple[str, ...]:
         """Return the columns that `process` reads."""
         return (self.variable, self.box) if self.box else (self.variable,)
+
+    def column_units(self, inputs: Mapping[str, str]) -> Mapping[str, str]:
+        """Return radians; sines and cosines have no unit."""
+        return {self.output: "rad"} if self.encoding == "radians" else {}
 
     def process(self, batch: FrameBatch, context: Context) -> FrameBatch:
         """Add the column."""

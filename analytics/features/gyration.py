@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -87,6 +87,10 @@ class RadiusOfGyration(FrameOperator):
     def reads(self) -> tuple[str, ...]:
         """Return the columns that `process` reads."""
         return (self.variable,)
+
+    def column_units(self, inputs: Mapping[str, str]) -> Mapping[str, str]:
+        """Return the unit of the coordinates."""
+        return {self.output: inputs.get(self.variable, "")}
 
     def process(self, batch: FrameBatch, context: Context) -> FrameBatch:
         """Add the column."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -185,6 +185,10 @@ class _Fitting(FrameOperator):
     def reads(self) -> tuple[str, ...]:
         """Return the columns that `process` reads."""
         return (self.variable,)
+
+    def column_units(self, inputs: Mapping[str, str]) -> Mapping[str, str]:
+        """Return the unit of the coordinates."""
+        return {self.output: inputs.get(self.variable, "")}
 
     def _points(self, batch: FrameBatch) -> tuple[npt.NDArray[Any], Array]:
         """Return all coordinates, and those to fit as finite float64."""

@@ -114,16 +114,21 @@ class StopAtTarget(GlobalOperator):
         self._told = list(state["told"])
 
     def _tell(self, batch: FrameBatch, row: int, value: float, context: Context) -> None:
-        unit = "°" if self.degrees else ""
+        found = context.units.get(self.column, "")
+        unit = "°" if self.degrees else f" {found}" if found else ""
+        flat = batch[self.column].ndim == 1
+        name = self.column if flat else f"{self.column}[{self.index}]"
         total = math.fsum(self._times.values())
         self._reached = (
-            f"{self.column}[{self.index}] of {batch.simulation} was {value:.4g}{unit} at frame "
-            f"{int(batch.offsets[row])}, within {self.lower:g}{unit} to {self.upper:g}{unit}"
+            f"{name} of {batch.simulation} was {value:.4g}{unit} at frame "
+            f"{int(batch.offsets[row])}, and the target is {self._describe(unit)}"
         )
+        time_unit = f" {context.time_unit}" if context.time_unit else ""
+        count = len(self._times)
         context.event(
             "target_reached",
-            f"{self._reached}, after a simulated time of {total:.6g} over "
-            f"{len(self._times)} simulations.",
+            f"{self._reached}. By then {total:.6g}{time_unit} had been simulated, by "
+            f"{count} simulation{'' if count == 1 else 's'} together.",
             simulation=batch.simulation,
             offset=int(batch.offsets[row]),
             step=int(batch.steps[row]),
@@ -132,6 +137,13 @@ class StopAtTarget(GlobalOperator):
             total_time=total,
             simulations=len(self._times),
         )
+
+    def _describe(self, unit: str) -> str:
+        if math.isinf(self.upper):
+            return f"at least {self.lower:g}{unit}"
+        if math.isinf(self.lower):
+            return f"at most {self.upper:g}{unit}"
+        return f"{self.lower:g}{unit} to {self.upper:g}{unit}"
 
     def _stop(self, context: Context, names: tuple[str, ...], at: int) -> None:
         for name in names:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from analytics.reduction.online import OnlineReduction
 from analytics.reduction.streaming_pca import StreamingPCA
+from analytics.statistics.moments import common_unit
 
 __all__ = ["OnlinePCA"]
 
@@ -67,3 +68,7 @@ class OnlinePCA(OnlineReduction):
             output=output,
             publish_model=publish_model,
         )
+
+    def column_units(self, inputs: Mapping[str, str]) -> Mapping[str, str]:
+        """Return the unit of the features, where all have the same: they are turned, not scaled."""
+        return {self.output: common_unit(self.input, inputs)}

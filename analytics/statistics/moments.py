@@ -14,7 +14,7 @@ from bridge.errors import ConfigError, SchemaError
 from bridge.frames import FrameBatch
 from bridge.pipeline import Context, GlobalOperator
 
-__all__ = ["Moments", "input_columns"]
+__all__ = ["Moments", "common_unit", "input_columns"]
 
 
 def input_columns(value: str | Sequence[str]) -> tuple[str, ...]:
@@ -31,6 +31,12 @@ def input_columns(value: str | Sequence[str]) -> tuple[str, ...]:
             f"The parameter 'input' is {value!r}; it must name a column, or a list of columns."
         )
     return names
+
+
+def common_unit(columns: Sequence[str], units: Mapping[str, str]) -> str:
+    """Return the unit that several columns have in common; empty if they have not, or none."""
+    found = {units.get(name, "") for name in columns}
+    return found.pop() if len(found) == 1 else ""
 
 
 class Moments(GlobalOperator):
@@ -83,6 +89,12 @@ class Moments(GlobalOperator):
     def reads(self) -> tuple[str, ...]:
         """Return the columns that `process` reads."""
         return self.input
+
+    def column_units(self, inputs: Mapping[str, str]) -> Mapping[str, str]:
+        """Return the unit of the columns, where all have the same."""
+        unit = common_unit(self.input, inputs)
+        names = ("mean", "std", "minimum", "maximum")
+        return {f"{self.output}_{name}": unit for name in names}
 
     def process(self, batch: FrameBatch, context: Context) -> FrameBatch:
         """Add the columns."""

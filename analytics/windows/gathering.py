@@ -74,6 +74,15 @@ class Windowed(Operator):
 
     # ------------------------------------------------------------ for both kinds
 
+    def column_units(self, inputs: Mapping[str, str]) -> Mapping[str, str]:
+        """Return the unit of each column for what is of its kind, and its square for variances."""
+        out = {}
+        for name in self.input:
+            unit = inputs.get(name, "")
+            for reduction in self.reductions if unit else ():
+                out[f"{reduction}_{name}"] = f"({unit})²" if reduction == "var" else unit
+        return out
+
     def _clock(self, batch: FrameBatch) -> npt.NDArray[np.float64]:
         """Return when each frame is, by the clock that was chosen."""
         return batch.times if self.by == "time" else batch.steps.astype(np.float64)

@@ -22,9 +22,12 @@ def list_columns(memory: Memory) -> list[dict[str, Any]]:
         for v in schema.variables:
             units.setdefault(v.name, v.unit)
     results = memory.results
+    # What an operator says of its columns counts, should a variable have the same name.
+    told = {n: u for status in memory.latest.values() for n, u in status.units.items()}
     out = [
         {
-            "name": name, "size": size, "unit": units.get(name, ""), "source": "results",
+            "name": name, "size": size, "unit": told.get(name) or units.get(name, ""),
+            "source": "results",
             "kept": name in results.columns,
         }
         for name, size in results.sizes.items()

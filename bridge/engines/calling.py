@@ -14,6 +14,7 @@ from bridge.commands import Event
 from bridge.engines.outcome import Outcome, number_commands
 from bridge.engines.protocol import OnError
 from bridge.engines.screen import quarantine_event, screen
+from bridge.engines.units import Units
 from bridge.errors import HeadraceError, OperatorFailed, PipelineError, SchemaError
 from bridge.frames import FrameBatch
 from bridge.pipeline import Context, FrameOperator, Operator
@@ -92,12 +93,17 @@ class Caller:
         Operator to time spent in it; counted on.
     on_error
         See `bridge.engines.runner.Runner`.
+    units
+        Told to operators.
     """
 
-    def __init__(self, pipeline: str, seconds: dict[str, float], on_error: OnError) -> None:
+    def __init__(
+        self, pipeline: str, seconds: dict[str, float], on_error: OnError, units: Units
+    ) -> None:
         self.pipeline = pipeline
         self.seconds = seconds
         self.on_error = on_error
+        self.units = units
 
     def screen(
         self,
@@ -167,7 +173,10 @@ class Caller:
                 one.batch, one.error = None, error
 
     def _context(self, name: str, batch: FrameBatch) -> Context:
-        return Context(self.pipeline, name, batch.simulation, (batch.simulation,))
+        return Context(
+            self.pipeline, name, batch.simulation, (batch.simulation,), self.units.columns,
+            self.units.time,
+        )  # fmt: skip
 
     def _take_up(
         self,
@@ -217,7 +226,10 @@ class Caller:
         failure: OperatorFailed,
     ) -> tuple[FrameBatch | None, Context]:
         """Do what can be done with a batch on which an operator failed."""
-        again = Context(context.pipeline, name, context.simulation, context.simulations)
+        again = Context(
+            context.pipeline, name, context.simulation, context.simulations, context.units,
+            context.time_unit,
+        )  # fmt: skip
         parts: list[FrameBatch] = []
         lost: list[int] = []
         if operator.scope == "frame":

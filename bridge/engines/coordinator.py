@@ -27,6 +27,7 @@ from bridge.engines.rounds import Rounds
 from bridge.engines.runner import SCOPES, Runner
 from bridge.engines.stopping import TARGET, Stops
 from bridge.engines.turns import Turn
+from bridge.engines.units import Units
 from bridge.engines.variables import with_variables
 from bridge.engines.workers import Workers
 from bridge.errors import NobodyListening, ProtocolError, StagingError
@@ -85,7 +86,11 @@ class Coordinator:
         self._client = PatientClient(self._raw, job.options.reconnect_timeout, given_up)
         scopes = SCOPES if job.options.block_groups > 1 else ("global",)
         self._runner = Runner(
-            job.gathered, scopes=scopes, final=True, on_error=job.options.on_error
+            job.gathered,
+            scopes=scopes,
+            final=True,
+            on_error=job.options.on_error,
+            units=Units(job.spread, job.gathered),
         )
         self._guarding: list[ClientLike] = []
         guard = Unguarded() if job.guard is None else job.guard(self._connect_guard)
@@ -428,6 +433,7 @@ class Coordinator:
         wanted = self.job.wanted
         names = [n for n in partial.variables if wanted is None or n in wanted]
         with with_variables(self._client, partial.batch, names) as batch:
+            self._runner.units.learn(self._client, partial.simulation)
             outcome = self._runner.process(
                 batch, self._noted, span=span, variables=partial.variables
             )
@@ -519,6 +525,8 @@ class Coordinator:
                 behind |= not (read or is_done or (at_end and not topic.finished))
             over = over and topic.finished and (read or not topic.end)
         names = {topic.name.removeprefix(FRAMES) for topic in topics}
+        if topics:
+            self._runner.units.learn(self._client, topics[0].name.removeprefix(FRAMES))
         self._streams_over = over and names.issuperset(self.job.expected)
         self._behind_streams = behind
         self._progress.ends(ends)
@@ -548,8 +556,9 @@ class Coordinator:
         seconds = {**self._runner.seconds, **self._workers.seconds()}
         states = {**self._runner.states(), **self._workers.states()}
         return self._progress.statistics(
-            seconds, self._publisher.verdicts, self._publisher.events, states, self.page
-        )
+            seconds, self._publisher.verdicts, self._publisher.events, states,
+            self._runner.units.of_results(), self.page,
+        )  # fmt: skip
 
     def tell(self, event: Event) -> None:
         """Store an event."""

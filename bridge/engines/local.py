@@ -168,6 +168,7 @@ class LocalEngine:
             self._publisher.verdicts,
             self._publisher.events,
             self._runner.states(),
+            self._runner.units.of_results(),
         )
 
     def position(self, simulation: str) -> int:
@@ -257,6 +258,7 @@ class LocalEngine:
             if gap.topic.startswith(FRAMES):
                 course.miss(gap.topic, gap.first, gap.stop, passed_over=gap.passed_over)
         for batch in fetched.batches:
+            self._runner.units.learn(self._client, batch.simulation)
             course.welcome(batch)
         frames = 0
         for group in self._portions.groups(fetched, together=self._runner.gathers):
@@ -317,6 +319,8 @@ class LocalEngine:
             self._publisher.tell(Event("checkpoint_damaged", complaint, level="error"))
         self._publisher.announce()
         self._publisher.recall(0 if checkpoint is None else checkpoint.decisions)
+        if turns:
+            self._runner.units.learn(self._client, turns[0].simulation)
         course.replay(turns)
         self._publisher.forget()
         if checkpoint is None and not turns:

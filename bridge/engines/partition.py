@@ -478,6 +478,7 @@ class PartitionStage:
     def _analyse(
         self, one: Partition, batch: FrameBatch, put: float, begun: Begun | None = None
     ) -> None:
+        self._runner.units.learn(self._client, batch.simulation)
         outcome = self._runner.process(batch, begun=begun)
         one.step, one.time = int(batch.steps[-1]), float(batch.times[-1])
         self._finish_batch(one, outcome, put, batch.nbytes)

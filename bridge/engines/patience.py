@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import ParamSpec, TypeVar
 
 from bridge.errors import ConnectionLost, NobodyListening
+from bridge.schema import StreamSchema
 from bridge.staging.client import AppendResult, Fetched
 from bridge.staging.client_like import ClientLike
 from bridge.staging.messages import StreamOptions, TopicStatus
@@ -134,6 +135,10 @@ class PatientClient:
     def topics(self, prefix: str = "", *, schemas: bool = True) -> list[TopicStatus]:
         """See `StagerClient.topics`."""
         return self._patiently(self._client.topics, prefix, schemas=schemas)
+
+    def schema(self, simulation: str) -> StreamSchema:
+        """Return what a simulation declared."""
+        return self._patiently(self._client.schema, simulation)
 
     def _patiently(self, call: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         began = time.monotonic()

@@ -217,6 +217,7 @@ class Progress:
         verdicts: Mapping[str, int],
         events: int,
         states: Mapping[str, int],
+        units: Mapping[str, str],
         page: str = "",
     ) -> EngineStatistics:
         """Return the present state; call about once a second for a smooth rate."""
@@ -246,6 +247,7 @@ class Progress:
                 checkpoints=self.checkpoints,
                 seconds=dict(seconds),
                 states=dict(states),
+                units=dict(units),
                 page=page,
                 simulations={n: s.frozen() for n, s in self._simulations.items()},
                 uptime=now - self._began,

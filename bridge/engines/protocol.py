@@ -118,6 +118,8 @@ class EngineStatistics(msgspec.Struct, frozen=True, omit_defaults=True):
     states
         Operator to bytes of its state, of all simulations together, when it was last saved; without
         those that were never saved.
+    units
+        Column of the results to its unit; without those that have none.
     page
         Address of the engine's own page; empty if it has none.
     simulations
@@ -145,6 +147,7 @@ class EngineStatistics(msgspec.Struct, frozen=True, omit_defaults=True):
     checkpoints: int = 0
     seconds: dict[str, float] = {}
     states: dict[str, int] = {}
+    units: dict[str, str] = {}
     page: str = ""
     simulations: dict[str, SimulationProgress] = {}
     uptime: float = 0.0

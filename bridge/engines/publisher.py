@@ -137,7 +137,11 @@ class Publisher:
         while True:
             fetched = self._client.fetch({"decisions": position}, wait=0.001)
             for record in fetched.records:
-                decision = msgspec.msgpack.decode(record.data, type=Decision)
+                try:
+                    decision = msgspec.msgpack.decode(record.data, type=Decision)
+                except (msgspec.MsgspecError, UnicodeError):
+                    # Nothing that a pipeline of this version has stored; a desk tells of it.
+                    continue
                 if decision.command.id.startswith(f"{self._pipeline}/") and not decision.by:
                     self._recalled[decision.command.id] = decision
             position = fetched.positions.get("decisions", position)

@@ -17,6 +17,7 @@ from bridge.codec import decode_state, encode_state
 from bridge.engines.calling import Begun, Caller, takes_many
 from bridge.engines.outcome import Outcome, number_commands, select_inputs, select_results
 from bridge.engines.protocol import OnError
+from bridge.engines.units import Units
 from bridge.errors import OperatorFailed, PipelineError
 from bridge.frames import FrameBatch
 from bridge.pipeline import BlockOperator, Context, Operator, Pipeline, Scope
@@ -47,6 +48,8 @@ class Runner:
         operator is then tried frame by frame, so that only the frames it fails on are lost; one
         with a state loses the batch, and what the failed call did to its state stays. A column that
         is missing is a mistake in the pipeline, not in a frame, and stops it all the same.
+    units
+        For what operators tell people; those of this pipeline by default.
 
     Attributes
     ----------
@@ -61,7 +64,9 @@ class Runner:
         scopes: Sequence[Scope] = SCOPES,
         final: bool | None = None,
         on_error: OnError = "stop",
+        units: Units | None = None,
     ) -> None:
+        self.units = Units(pipeline) if units is None else units
         self.pipeline = pipeline
         self.scopes = tuple(scope for scope in SCOPES if scope in scopes)
         self.final = "global" in self.scopes if final is None else final
@@ -71,7 +76,7 @@ class Runner:
             scope: pipeline.fresh(scope) for scope in self.scopes if scope != "keyed"
         }
         self._keyed: dict[str, list[tuple[str, Operator]]] = {}
-        self._caller = Caller(pipeline.name, self.seconds, on_error)
+        self._caller = Caller(pipeline.name, self.seconds, on_error, self.units)
         self._has_keyed = "keyed" in self.scopes and bool(pipeline.stages()["keyed"])
         # Before the first simulation comes, and again whenever one does: the chain to go through.
         self._chains: dict[str, list[tuple[str, Operator]]] = {}
@@ -140,7 +145,10 @@ class Runner:
             if current is None or not len(current.offsets):
                 break
             others = simulations if operator.scope == "global" else (batch.simulation,)
-            context = Context(self.pipeline.name, name, batch.simulation, others)
+            context = Context(
+                self.pipeline.name, name, batch.simulation, others, self.units.columns,
+                self.units.time,
+            )  # fmt: skip
             current = self._caller.call(name, operator, current, context, outcome)
         if current is not None and len(current.offsets):
             outcome.batch = current
@@ -235,7 +243,10 @@ class Runner:
         simulations: tuple[str, ...],
     ) -> None:
         for name, operator in operators:
-            context = Context(self.pipeline.name, name, outcome.simulation, simulations)
+            context = Context(
+                self.pipeline.name, name, outcome.simulation, simulations, self.units.columns,
+                self.units.time,
+            )  # fmt: skip
             try:
                 operator.finish(context)
             except Exception as error:

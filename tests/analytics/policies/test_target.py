@@ -17,7 +17,7 @@ NAMES = ("w0", "w1", "w2")
 
 
 def give(operator: StopAtTarget, batch: FrameBatch, names: tuple[str, ...] = NAMES) -> Context:
-    context = Context("p", "target", batch.simulation, names)
+    context = Context("p", "target", batch.simulation, names, {"x": "nm"}, "ps")
     assert operator.process(batch, context) is batch
     return context
 
@@ -54,13 +54,14 @@ def test_the_first_frame_within_bounds_stops_all() -> None:
         "simulations": 2,
     }
     assert event.message == (
-        "dihedrals[1] of w0 was 60° at frame 4, within 20° to 120°, after a simulated time of 1.8 "
-        "over 2 simulations."
+        "dihedrals[1] of w0 was 60° at frame 4, and the target is 20° to 120°. By then 1.8 ps had "
+        "been simulated, by 2 simulations together."
     )
     assert [(c.kind, c.simulation) for c in context.commands] == [("stop", n) for n in NAMES]
     assert context.offsets == [4, 4, 4]
     assert context.commands[0].reason == (
-        "The target is reached: dihedrals[1] of w0 was 60° at frame 4, within 20° to 120°."
+        "The target is reached: dihedrals[1] of w0 was 60° at frame 4, and the target is 20° to "
+        "120°."
     )
     # Once; but who shows up later is told.
     context = give(operator, angles("w1", [60, 60], first=4))
@@ -75,7 +76,10 @@ def test_the_first_frame_within_bounds_stops_all() -> None:
 def test_it_may_tell_only() -> None:
     operator = StopAtTarget(column="x", lower=2.0, stop=False)
     context = give(operator, FrameBatch.from_arrays("w0", {"x": [1.0, 2.0]}))
-    assert len(context.events) == 1
+    assert [event.message for event in context.events] == [
+        "x of w0 was 2 nm at frame 1, and the target is at least 2 nm. By then 1 ps had been "
+        "simulated, by 1 simulation together."
+    ]
     assert not context.commands
 
 

@@ -85,6 +85,8 @@ def test_what_was_there_before_is_read(run: Run) -> None:
     columns = {c["name"]: (c["size"], c["source"]) for c in about["columns"]}
     assert columns["tica"] == (2, "results")
     assert columns["energy"] == (1, "frames")
+    units = {c["name"]: c["unit"] for c in about["columns"]}
+    assert (units["novelty"], units["tica"], units["energy"]) == ("nm", "", "kJ/mol")
     rows = {s["name"]: s for s in feed.overview()["simulations"]}
     assert rows["a"]["step"] >= 390
     assert rows["b"]["lag"] == 5
