@@ -15,6 +15,7 @@ from bridge.cli.view import format_time
 from bridge.errors import ConfigError
 from bridge.runs.comparison import Arm, compare_runs
 from bridge.runs.directory import RunDirectory
+from bridge.runs.locating import require_run
 
 __all__ = ["add_arguments", "execute"]
 
@@ -41,7 +42,10 @@ def execute(arguments: argparse.Namespace) -> int:
     """Compare, draw and show."""
     directories = [RunDirectory(path) for path in arguments.runs]
     if arguments.html is not None:
+        require_run(directories[0])
         return _write_page(directories[0], arguments.html, arguments.json)
+    for directory in directories:
+        require_run(directory, over=True)
     arms = compare_runs([d.read_json(d.report) for d in directories])
     paths: list[Path] = []
     if not arguments.no_plots:
@@ -69,7 +73,6 @@ def _write_page(directory: RunDirectory, path: Path, as_json: bool) -> int:
     from bridge.dashboard.feed import open_feed
     from bridge.dashboard.static_report import make_static_report
 
-    directory.read_resolved()
     with open_feed(directory) as feed:
         # A run that is over has been read from its files by now; one that lasts, from staging.
         end = time.monotonic() + READING
