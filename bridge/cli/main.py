@@ -6,6 +6,7 @@ Exit codes are 0 (done), 1 (failed) and 2 (wrong usage or configuration).
 from __future__ import annotations
 
 import argparse
+import difflib
 import importlib
 import json
 import os
@@ -140,6 +141,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _carry_out(given: list[str]) -> int:
     others = contributed.find(VERBS)
     name = next((word for word in given if word in VERBS or word in others), None)
+    if not given:
+        _make_parser(_look_up(None, others)[1], None, None).print_help(sys.stderr)
+        return USAGE
+    if name is None and not given[0].startswith("-"):
+        near = difflib.get_close_matches(given[0], [*VERBS, *others], 1, cutoff=0.5)
+        guess = f"did you mean {near[0]!r}? " if near else ""
+        error = ConfigError(f"There is no verb {given[0]!r}; {guess}headrace --help shows all.")
+        return _tell(error, USAGE, as_json="--json" in given)
     try:
         verb, texts = _look_up(name, others)
         parsed = _make_parser(texts, name, verb).parse_args(given)

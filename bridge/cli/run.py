@@ -96,6 +96,8 @@ def _begin(arguments: argparse.Namespace) -> tuple[Plan, RunDirectory]:
     path: Path | None = arguments.configuration
     if path is None:
         raise ConfigError("Name the configuration: headrace run RUN.toml.")
+    if path.is_dir():
+        raise ConfigError(_about_folder(path))
     configuration = _override(load_run(path), arguments)
     configuration = apply_control(configuration, arguments.control, str(path))
     plan = Plan(
@@ -111,6 +113,17 @@ def _begin(arguments: argparse.Namespace) -> tuple[Plan, RunDirectory]:
     shutil.copyfile(path, directory.configuration)
     plan.write(directory)
     return plan, directory
+
+
+def _about_folder(path: Path) -> str:
+    if (path / "resolved.json").is_file():
+        return (
+            f"{path} is the folder of a run, not a run.toml. To go on with that run: headrace run "
+            f"--resume --output {path}."
+        )
+    inside = path / "run.toml"
+    hint = f"did you mean {inside}?" if inside.is_file() else "name a run.toml."
+    return f"{path} is a folder; {hint}"
 
 
 def _resume(arguments: argparse.Namespace) -> tuple[Plan, RunDirectory]:

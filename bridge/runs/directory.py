@@ -26,7 +26,7 @@ def write_json(path: Path, value: Any) -> None:
 def free_directory(base: Path) -> Path:
     """Return `base`, or where that is taken ``base-2``, ``base-3`` and so on."""
     number, path = 1, base
-    while path.exists() and any(path.iterdir()):
+    while path.exists() and (not path.is_dir() or any(path.iterdir())):
         number += 1
         path = base.with_name(f"{base.name}-{number}")
     return path
@@ -93,7 +93,8 @@ class RunDirectory:
         ------
         ConfigError
             If it is not empty and `existing` does not say what to do; if it is to be overwritten
-            and is not the folder of a run; if it is to be resumed and cannot be.
+            and is not the folder of a run; if it is to be resumed and cannot be; if its run goes
+            on.
         """
         full = self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir()))
         if existing == "resume":
@@ -104,6 +105,7 @@ class RunDirectory:
                     f"The run in {self.path} kept its topics in memory, so they ended with it. "
                     "Only a run with durable = true in [staging] can be resumed."
                 )
+            self._refuse_running()
         elif full and existing == "refuse":
             raise ConfigError(
                 f"{self.path} exists and is not empty. Name another folder with --output, or say "
@@ -137,11 +139,19 @@ class RunDirectory:
         """
         try:
             value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError as error:
+            if not self.path.is_dir():
+                said = f"{self.path} is not the folder of a run: there is no such folder."
+            elif self.resolved.is_file():
+                said = (
+                    f"The run in {self.path} has no {path.name}: it goes on still, or was ended "
+                    "before that could be written."
+                )
+            else:
+                said = f"{self.path} is not the folder of a run: it has no {path.name}."
+            raise ConfigError(said) from error
         except OSError as error:
-            raise ConfigError(
-                f"{self.path} is not the folder of a run: cannot read {path.name}: "
-                f"{error.strerror}."
-            ) from error
+            raise ConfigError(f"Cannot read {path}: {error.strerror}.") from error
         except ValueError as error:
             raise ConfigError(f"{path} is damaged: {error}.") from error
         return value
@@ -153,4 +163,22 @@ class RunDirectory:
                 f"{self.path} is not the folder of a run (it has no {_MARK}); it is left as it is. "
                 "Name another folder with --output."
             )
+        self._refuse_running()
         shutil.rmtree(self.path)
+
+    def _refuse_running(self) -> None:
+        """Raise if a process of the run that is here goes on."""
+        try:
+            numbers = json.loads(self.processes.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return
+        for name, number in numbers.items():
+            try:
+                command = Path(f"/proc/{number}/cmdline").read_bytes()
+            except OSError:
+                continue
+            if os.fsencode(self.path) in command.split(b"\0"):
+                raise ConfigError(
+                    f"The run in {self.path} still goes on ({name} is process {number}). End it "
+                    "first, with Ctrl-C, or name another folder with --output."
+                )

@@ -23,6 +23,7 @@ __all__ = ["HELP", "add_arguments", "execute"]
 HELP = "show the versions of models, promote and compare them, go back to earlier ones"
 
 _VARIABLE = "HEADRACE_REGISTRY"
+_MARK = "registry.json"
 _VERSION = "first digits of its hash, NAME@NUMBER, or NAME for what is served"
 
 
@@ -105,9 +106,12 @@ def _open(folder: Path | None) -> Registry:
     place = folder or Path(os.environ.get(_VARIABLE, "models"))
     if not place.is_dir():
         raise ConfigError(
-            f"There is no registry of models in {place}: no such folder. Name one by --registry, "
-            f"or by the environment variable {_VARIABLE}."
+            f"There is no registry of models in {place}: no such folder. Name one by --registry "
+            f"(that of a run is RUN_DIR/models), or by the environment variable {_VARIABLE}."
         )
+    inside = place / "models"
+    if (inside / _MARK).is_file() and not (place / _MARK).is_file():
+        place = inside  # The folder of a run, in which its registry lies.
     return Registry(place)
 
 

@@ -29,7 +29,7 @@ def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [[], ["fly"], ["inspect"], ["stage", "--limit"], ["run", "-x"]]
+    "arguments", [[], ["--fly"], ["inspect"], ["stage", "--limit"], ["run", "-x"]]
 )
 def test_wrong_usage_is_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(arguments) == 2
@@ -39,13 +39,16 @@ def test_wrong_usage_is_2(arguments: list[str], capsys: pytest.CaptureFixture[st
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
+        (["fly"], "There is no verb 'fly'; headrace --help shows all."),
+        (["rnu"], "did you mean 'run'?"),
         (["run"], "Name the configuration"),
+        (["run", "."], ". is a folder; name a run.toml."),
         (["run", "nothing.toml"], "Cannot read nothing.toml"),
         (["run", "--resume"], "Name the folder of the run to resume"),
         (["run", "--resume", "--output", "x", "--seed", "3"], "keeps its seed"),
         (["inspect", "nowhere"], "there is no such folder"),
         (["replay", "nowhere.pdb"], "does not exist"),
-        (["report", "nowhere"], "is not the folder of a run"),
+        (["report", "nowhere"], "is not the folder of a run: there is no such folder."),
         (["stage", "--durable"], "--durable needs --directory"),
         (["stage", "--limit", "much"], "'much' is not a size"),
         (["stage", "--address", "carrier://pigeon"], "carrier://pigeon"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -37,6 +39,37 @@ def test_a_run_is_overwritten_when_asked_for(tmp_path: Path) -> None:
     assert not directory.resolved.exists()
 
 
+def test_a_run_that_goes_on_is_left_alone(tmp_path: Path) -> None:
+    directory = RunDirectory(tmp_path / "run")
+    directory.prepare()
+    write_json(directory.resolved, {})
+    directory.topics.mkdir()
+    body = "print(flush=True); input()"
+    command = [sys.executable, "-c", body, str(directory.path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        child.stdout.readline()  # It has begun, and its command line can be read.
+        write_json(directory.processes, {"gone": 2**22 + 1, "engine": child.pid})
+        for existing in ("overwrite", "resume"):
+            with pytest.raises(ConfigError, match=rf"goes on \(engine is process {child.pid}\)"):
+                directory.prepare(existing)
+        child.communicate(b"\n")
+    directory.prepare("overwrite")
+    assert not directory.resolved.exists()
+
+
+def test_a_file_that_is_not_there_is_told_for_what_it_means(tmp_path: Path) -> None:
+    directory = RunDirectory(tmp_path / "run")
+    with pytest.raises(ConfigError, match="there is no such folder"):
+        directory.read_json(directory.report)
+    directory.prepare()
+    with pytest.raises(ConfigError, match=r"is not the folder of a run: it has no report\.json"):
+        directory.read_json(directory.report)
+    write_json(directory.resolved, {})
+    with pytest.raises(ConfigError, match=r"has no report\.json: it goes on still, or was ended"):
+        directory.read_json(directory.report)
+
+
 def test_only_a_durable_run_can_be_resumed(tmp_path: Path) -> None:
     directory = RunDirectory(tmp_path / "run")
     with pytest.raises(ConfigError, match="there is no run to resume"):
@@ -56,6 +89,8 @@ def test_a_free_name_is_found(tmp_path: Path) -> None:
     assert free_directory(base) == base
     (base / "x").touch()
     assert free_directory(base) == tmp_path / "run-2"
+    (tmp_path / "run-2").touch()
+    assert free_directory(base) == tmp_path / "run-3"
 
 
 def test_what_is_no_run_cannot_be_read(tmp_path: Path) -> None:
