@@ -7,7 +7,7 @@ from typing import Any
 
 from bridge.cli.steering import add_author_arguments, add_run_arguments, open_desk, report, who
 from bridge.commands import ApprovalWord
-from bridge.errors import ConfigError
+from bridge.errors import ConfigError, SteeringError
 
 __all__ = ["add_arguments", "decide", "execute"]
 
@@ -33,9 +33,17 @@ def decide(arguments: argparse.Namespace, word: ApprovalWord) -> int:
     with open_desk(arguments) as desk:
         names = [d.command.id for d in desk.waiting()] if arguments.all else arguments.commands
         for name in names:
-            one = desk.decide(
-                name, word, author=who(arguments), reason=arguments.reason, key=arguments.key
-            )
+            try:
+                one = desk.decide(
+                    name, word, author=who(arguments), reason=arguments.reason, key=arguments.key
+                )
+            except SteeringError as error:
+                if len(names) == 1:
+                    raise
+                # Those named after it are decided on all the same, and all of them told.
+                one = {"id": name, "verdict": None, "verdict_reason": "", "problem": str(error)}
             wanted = "sent" if word == "approve" else "denied"
-            told.append({**one, "reason": one["verdict_reason"], "wanted": wanted})
+            told.append(
+                {**one, "reason": one["verdict_reason"] or one["problem"], "wanted": wanted}
+            )
     return report(arguments, told)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import secrets
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -68,19 +67,13 @@ def execute(arguments: argparse.Namespace) -> int:
         raise ConfigError(
             f"No running simulation matches {pattern!r}; there are {', '.join(alive) or 'none'}."
         )
-    key = arguments.key or secrets.token_hex(8)
-    told: list[dict[str, Any]] = []
+    given = {"author": who(arguments), "reason": arguments.reason, "key": arguments.key, **fields}
     with open_desk(arguments) as desk:
-        for name in names:
-            one = desk.send(
-                arguments.kind,
-                name,
-                author=who(arguments),
-                reason=arguments.reason,
-                key=key if exact else f"{key}/{name}",
-                **fields,
-            )
-            told.append({"simulation": name, **one})
+        if exact:
+            one = desk.send(arguments.kind, pattern, **given)
+            told = [{"simulation": pattern, **one}]
+        else:
+            told = desk.send_each(arguments.kind, names, **given)
     return report(arguments, told)
 
 

@@ -15,10 +15,11 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 
-from bridge.errors import ConfigError, NobodyListening
+from bridge.errors import ConfigError, NobodyListening, TransportError
 from bridge.runs.directory import RunDirectory
 from bridge.runs.keyfiles import client_keys
 from bridge.runs.plan import Plan
+from bridge.runs.records import load_ledger
 from bridge.staging.client_like import ClientLike
 from bridge.staging.rendezvous import find
 from bridge.staging.spread import connect
@@ -122,7 +123,13 @@ def find_lines(
 def report(arguments: argparse.Namespace, told: Sequence[Mapping[str, Any]]) -> int:
     """Tell what became of commands that were sent; returns the exit code."""
     sent = [one["id"] for one in told if one["verdict"] == "sent"]
-    lines = find_lines(arguments, sent, arguments.wait) if sent else {}
+    lines: dict[str, LedgerLine] = {}
+    if sent:
+        try:
+            lines = find_lines(arguments, sent, arguments.wait)
+        except TransportError:
+            # Such as after a stop, which ends the run; what was sent is told all the same.
+            lines = _find_recorded(arguments)
     shown = [{**one, **_outcome(lines.get(one["id"]))} for one in told]
     if arguments.json:
         print(json.dumps(shown))
@@ -133,6 +140,14 @@ def report(arguments: argparse.Namespace, told: Sequence[Mapping[str, Any]]) -> 
     return 0 if all(_is_good(one) for one in shown) else 1
 
 
+def _find_recorded(arguments: argparse.Namespace) -> dict[str, LedgerLine]:
+    """Return the lines of the ledger that a run left behind."""
+    path = RunDirectory(Path(arguments.run)).ledger
+    if "://" in arguments.run or not path.is_file():
+        return {}
+    return {line.id: line for line in load_ledger(path)}
+
+
 def _outcome(line: LedgerLine | None) -> dict[str, Any]:
     if line is None:
         return {"outcome": None, "step": None, "outcome_reason": ""}
@@ -141,11 +156,13 @@ def _outcome(line: LedgerLine | None) -> dict[str, Any]:
 
 def _is_good(one: Mapping[str, Any]) -> bool:
     wanted = one.get("wanted", "sent")
+    if one.get("problem"):
+        return False
     return one["verdict"] in (wanted, "dry_run") and one["outcome"] in (None, "applied")
 
 
 def _sentence(one: Mapping[str, Any]) -> str:
-    became = str(one["verdict"]).replace("_", " ")
+    became = str(one["verdict"] or one.get("state") or "left alone").replace("_", " ")
     if one["outcome"]:
         became = f"{one['outcome']} at step {one['step']}"
     elif one["verdict"] == "sent":

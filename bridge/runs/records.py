@@ -11,7 +11,7 @@ import msgspec
 from bridge.commands import Event
 from bridge.errors import ConfigError
 from bridge.staging.client import StagerClient
-from bridge.steering import LedgerLine
+from bridge.steering import LedgerLine, Unreadable
 
 __all__ = ["load_events", "load_ledger", "read_events", "save_lines"]
 
@@ -60,13 +60,16 @@ def load_events(path: Path) -> list[Event]:
 
 
 def read_events(client: StagerClient) -> list[Event]:
-    """Read all events that staging keeps."""
+    """Read all events that staging keeps; what cannot be read is passed over."""
     events: list[Event] = []
+    unreadable = Unreadable()
     for topic in client.topics("events", schemas=False):
         position = topic.low
         while topic.name == "events" and position < topic.end:
             with client.fetch({"events": position}, wait=1.0) as fetched:
-                events += [msgspec.msgpack.decode(r.data, type=Event) for r in fetched.records]
+                for record in fetched.records:
+                    with unreadable.passed_over(record.topic, record.offset):
+                        events.append(msgspec.msgpack.decode(record.data, type=Event))
                 if not fetched.records:
                     break
                 position = fetched.positions["events"]

@@ -15,9 +15,9 @@ import msgspec
 from bridge.commands import Acknowledgement, Command, Decision, Event
 from bridge.engines.protocol import EngineStatistics, SimulationProgress
 from bridge.errors import HeadraceError, StagingError, SteeringError, TransportError
-from bridge.staging.client import StagerClient
+from bridge.staging.client import Fetched, StagerClient
 from bridge.staging.messages import TopicStatus
-from bridge.steering import Desk
+from bridge.steering import Desk, Unreadable, tell_once
 
 __all__ = ["FRAMES", "SimulationState", "Snapshot", "Watcher"]
 
@@ -82,6 +82,8 @@ class Snapshot:
         The event that the run waits for, once it has come.
     events
         The latest, newest last.
+    unreadable
+        Records that could not be read, and were passed over.
     error
         Why nothing can be read at present; empty if it can.
     """
@@ -93,6 +95,7 @@ class Snapshot:
     counts: dict[str, int] = field(default_factory=dict)
     target: Event | None = None
     events: tuple[Event, ...] = ()
+    unreadable: int = 0
     error: str = ""
 
     @property
@@ -168,6 +171,7 @@ class Watcher:
         self._outcomes: dict[str, Acknowledgement] = {}
         self._counts: Counter[str] = Counter()
         self._target: Event | None = None
+        self._unreadable = Unreadable()
         self._commands: deque[tuple[str, bytes]] = deque()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="watch-run", daemon=True)
@@ -198,17 +202,20 @@ class Watcher:
 
     def conclude(self, reason: str, author: str) -> None:
         """Deny whatever still waits for approval; after `stop`, in the caller's thread."""
-        if self._desk is not None:
-            with contextlib.closing(self._desk), contextlib.suppress(SteeringError):
-                self._desk.conclude(author, reason)
+        if self._desk is None:
+            return
+        with contextlib.closing(self._desk) as desk:
+            try:
+                desk.conclude(author, reason)
+            except HeadraceError as error:
+                # The report is written all the same.
+                log.warning("Commands that wait for approval are left alone: %s", error)
 
     def catch_up(self, client: StagerClient) -> None:
         """Read what came since the last look; after `stop`, in the caller's thread."""
         while True:
             with client.fetch(self._positions, follow=ACKNOWLEDGEMENTS, wait=0.05) as got:
-                for record in got.records:
-                    self._take(record.topic, record.data)
-                self._positions.update(got.positions)
+                self._take_all(got)
                 if not got.records:
                     break
         self._look(client.topics(FRAMES, schemas=True))
@@ -220,14 +227,12 @@ class Watcher:
             try:
                 with contextlib.closing(self._connect()) as client:
                     self._follow(client)
-            except (StagingError, TransportError) as error:
-                log.info("The way to the stager is cut: %s", error)
+            except HeadraceError as error:
+                way = isinstance(error, StagingError | TransportError)
+                level = logging.INFO if way else logging.WARNING
+                log.log(level, "The run cannot be watched at present: %s", error)
                 self._snapshot = replace(self._snapshot, error=str(error))
                 self._stop.wait(RETRY)
-            except HeadraceError as error:
-                log.exception("The run cannot be watched.")
-                self._snapshot = replace(self._snapshot, error=str(error))
-                return
 
     def _follow(self, client: StagerClient) -> None:
         due = 0.0
@@ -235,9 +240,8 @@ class Watcher:
             self._send(client)
             wait = max(0.0, min(self._every, due - time.monotonic()))
             with client.fetch(self._positions, follow=ACKNOWLEDGEMENTS, wait=wait or 0.01) as got:
-                for record in got.records:
-                    self._take(record.topic, record.data)
-                self._positions.update(got.positions)
+                self._take_all(got)
+            self._tell_unreadable(client)
             if got.records and time.monotonic() < due:
                 # Records come in a stream: let some gather instead of asking for each.
                 self._stop.wait(min(0.1, max(0.0, due - time.monotonic())))
@@ -259,6 +263,23 @@ class Watcher:
             topic, data = self._commands[0]
             client.append(topic, [data])
             self._commands.popleft()
+
+    def _take_all(self, got: Fetched) -> None:
+        for record in got.records:
+            with self._unreadable.passed_over(record.topic, record.offset):
+                self._take(record.topic, record.data)
+        self._positions.update(got.positions)
+
+    def _tell_unreadable(self, client: StagerClient) -> None:
+        for name, event in self._unreadable.take_untold().items():
+            log.warning("%s", event.message)
+            # Under the name that the desk takes, too: whoever sees it first tells it.
+            with contextlib.suppress(StagingError):
+                tell_once(client, name, event)
+
+    def _count_unreadable(self) -> int:
+        theirs = {} if self._desk is None else self._desk.unreadable
+        return sum({**theirs, **self._unreadable.counts}.values())
 
     def _take(self, topic: str, data: memoryview) -> None:
         if topic == "decisions":
@@ -317,6 +338,7 @@ class Watcher:
             dict(+self._counts),
             self._target,
             tuple(self._events),
+            self._count_unreadable(),
         )
 
 

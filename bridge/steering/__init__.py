@@ -13,6 +13,8 @@ from bridge.steering.ledger import (
     read_ledger,
 )
 from bridge.steering.restart import read_restart
+from bridge.steering.telling import tell_once
+from bridge.steering.unreadable import Unreadable
 
 __all__ = [
     "TIME_LIMIT",
@@ -29,8 +31,10 @@ __all__ = [
     "LedgerLine",
     "LedgerReader",
     "SimulationEnd",
+    "Unreadable",
     "describe_command",
     "find_fault",
     "read_ledger",
     "read_restart",
+    "tell_once",
 ]

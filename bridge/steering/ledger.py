@@ -23,6 +23,7 @@ from bridge.commands import (
 )
 from bridge.steering.approvals import APPROVALS, DECISIONS
 from bridge.steering.bounds import describe_command
+from bridge.steering.unreadable import Unreadable
 
 __all__ = ["ApprovalState", "Ledger", "LedgerLine", "LedgerReader", "read_ledger"]
 
@@ -232,6 +233,8 @@ class _Record(Protocol):
     @property
     def data(self) -> Any: ...
     @property
+    def offset(self) -> int: ...
+    @property
     def stamp(self) -> float: ...
 
 
@@ -251,10 +254,18 @@ class LedgerReader:
     ----------
     client
         A `bridge.staging.client.StagerClient`; used by the thread that calls `update` alone.
+
+    Attributes
+    ----------
+    ledger
+        What was read.
+    unreadable
+        Records that were passed over.
     """
 
     def __init__(self, client: Any) -> None:
         self.ledger = Ledger()
+        self.unreadable = Unreadable()
         self._client = client
         self._positions: dict[str, int] = {}
 
@@ -270,7 +281,8 @@ class LedgerReader:
             with self._client.fetch(behind, wait=0.0) as fetched:
                 records: list[_Record] = fetched.records
                 for record in records:
-                    self.ledger.add_record(record.topic, record.data, record.stamp)
+                    with self.unreadable.passed_over(record.topic, record.offset):
+                        self.ledger.add_record(record.topic, record.data, record.stamp)
                 if not records:
                     break
                 self._positions.update(fetched.positions)

@@ -130,6 +130,19 @@ def test_people_approve_deny_and_command_and_the_rest_gets_its_default(
     verdicts = {line["verdict"] for line in ledger["decisions"]}
     assert "awaiting_approval" not in verdicts
     assert {"sent", "denied"} <= verdicts
+    # Who comes too late is told so, whatever he wants to say.
+    for words in (
+        ("approvals", folder),
+        ("approve", folder, approved),
+        ("deny", folder, "--all"),
+        ("command", folder, "pause", "walker-1"),
+        ("command", folder, "list"),
+    ):
+        assert main(list(map(str, words))) == 1
+        said = capsys.readouterr()
+        assert said.out == ""
+        assert f"The run in {folder} is over: nobody listens any more." in said.err
+        assert "headrace inspect shows what was decided" in said.err
 
 
 def _is_over(line: LedgerLine) -> bool:
@@ -178,3 +191,8 @@ def test_nothing_waits_where_nothing_was_decided(
     assert "Nothing waits for approval." in capsys.readouterr().out
     assert main(["deny", stager_address, "nobody"]) == 1
     assert "No command 'nobody' was decided on" in capsys.readouterr().err
+    # Of several, each has its sentence.
+    assert main(["deny", stager_address, "nobody", "neither"]) == 1
+    said = capsys.readouterr().out
+    for name in ("nobody", "neither"):
+        assert f"{name}  left alone  No command '{name}' was decided on in this run." in said
