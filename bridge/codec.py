@@ -21,7 +21,7 @@ read-only views of the bytes that came in.
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -41,6 +41,8 @@ __all__ = [
     "decode_state",
     "encode_batch",
     "encode_state",
+    "join_batches",
+    "open_batch",
 ]
 
 VERSION = 1
@@ -52,7 +54,7 @@ _MAGIC = b"HRDR"
 _PREFIX = struct.Struct("<4sHHIIQQ")
 _KIND_BATCH = 1
 _KIND_STATE = 2
-_FRAME_COLUMNS = ("offset", "step", "time", "epoch")
+_FRAME_COLUMNS = {"offset": "<i8", "step": "<i8", "time": "<f8", "epoch": "<i4"}
 _DTYPE_KINDS = "biufcSU"
 
 Array = npt.NDArray[Any]
@@ -72,8 +74,16 @@ class _Header(msgspec.Struct, omit_defaults=True):
     m: dict[str, Any] = {}
 
 
+class _Layout(msgspec.Struct):
+    """The same, of which only the places of the arrays are wanted."""
+
+    c: msgspec.Raw
+
+
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(_Header)
+_layouts = msgspec.msgpack.Decoder(_Layout)
+_places = msgspec.msgpack.Decoder(list[tuple[str, str, list[int], int]])
 
 
 def _encode(kind: int, header: _Header, arrays: Mapping[str, Array]) -> bytearray:
@@ -108,7 +118,8 @@ def _encode(kind: int, header: _Header, arrays: Mapping[str, Array]) -> bytearra
     return out
 
 
-def _decode(kind: int, data: bytes | bytearray | memoryview) -> tuple[_Header, dict[str, Array]]:
+def _open(kind: int, data: bytes | bytearray | memoryview) -> tuple[memoryview, memoryview]:
+    """Return header and payload of a message, checked."""
     view = memoryview(data).cast("B")
     if len(view) < _PREFIX.size:
         raise ProtocolError(
@@ -138,11 +149,15 @@ def _decode(kind: int, data: bytes | bytearray | memoryview) -> tuple[_Header, d
         )
     if xxhash.xxh3_64_intdigest(view[_PREFIX.size :]) != digest:
         raise CorruptData("The checksum of a message does not match its bytes.")
+    return view[_PREFIX.size : _PREFIX.size + n_head], view[begin:].toreadonly()
+
+
+def _decode(kind: int, data: bytes | bytearray | memoryview) -> tuple[_Header, dict[str, Array]]:
+    head, payload = _open(kind, data)
     try:
-        header = _decoder.decode(view[_PREFIX.size : _PREFIX.size + n_head])
+        header = _decoder.decode(head)
     except msgspec.MsgspecError as error:
         raise ProtocolError(f"The header of a message cannot be read: {error}.") from error
-    payload = view[begin:].toreadonly()
     return header, {name: _view(payload, name, d, s, p) for name, d, s, p in header.c}
 
 
@@ -188,17 +203,81 @@ def decode_batch(data: bytes | bytearray | memoryview) -> tuple[FrameBatch, dict
         As the bytes deserve.
     """
     header, arrays = _decode(_KIND_BATCH, data)
-    try:
-        offsets, steps, times, epochs = (arrays.pop(name) for name in _FRAME_COLUMNS)
-    except KeyError as error:
-        raise ProtocolError(f"The batch lacks its column {error}.") from error
-    wanted = (("<i8", offsets), ("<i8", steps), ("<f8", times), ("<i4", epochs))
-    if any(a.dtype.str != d or a.shape != (header.n,) for d, a in wanted) or any(
-        a.ndim == 0 or a.shape[0] != header.n for a in arrays.values()
-    ):
+    if _check_columns(arrays) != header.n:
         raise ProtocolError(f"The columns of a batch do not all have its {header.n} frames.")
+    offsets, steps, times, epochs = (arrays.pop(name) for name in _FRAME_COLUMNS)
     batch = FrameBatch(header.s, offsets, steps=steps, times=times, epochs=epochs, columns=arrays)
     return batch, header.m
+
+
+def _check_columns(arrays: Mapping[str, Array]) -> int:
+    """Return how many frames a batch has, once it is sure that its columns agree on that."""
+    for name, dtype in _FRAME_COLUMNS.items():
+        if name not in arrays:
+            raise ProtocolError(f"The batch lacks its column {name!r}.")
+        if arrays[name].dtype.str != dtype or arrays[name].ndim != 1:
+            raise ProtocolError(f"The column {name!r} of a batch has an impossible dtype or shape.")
+    n = len(arrays["offset"])
+    if any(a.ndim == 0 or a.shape[0] != n for a in arrays.values()):
+        raise ProtocolError(f"The columns of a batch do not all have its {n} frames.")
+    return n
+
+
+def open_batch(data: bytes | bytearray | memoryview) -> tuple[bytes, memoryview]:
+    """Check a batch, and return how its arrays lie in the payload, and the payload.
+
+    Batches of the same layout, which is as good as a name for it, can be read together: see
+    `join_batches`. It takes a quarter of the time of `decode_batch`.
+
+    Raises
+    ------
+    VersionMismatch, MessageTooLarge, CorruptData, ProtocolError
+        As the bytes deserve.
+    """
+    head, payload = _open(_KIND_BATCH, data)
+    try:
+        return bytes(_layouts.decode(head).c), payload
+    except msgspec.MsgspecError as error:
+        raise ProtocolError(f"The header of a message cannot be read: {error}.") from error
+
+
+def join_batches(layout: bytes, payloads: Sequence[memoryview]) -> dict[str, Array]:
+    """Return the arrays of batches of one layout, one after the other, copied.
+
+    Parameters
+    ----------
+    layout, payloads
+        From `open_batch`; several payloads of the same length.
+
+    Returns
+    -------
+    dict
+        Name to array; ``offset``, ``step``, ``time`` and ``epoch`` among them.
+
+    Raises
+    ------
+    ProtocolError
+        If the layout is that of no batch.
+    """
+    try:
+        places = _places.decode(layout)
+    except msgspec.MsgspecError as error:
+        raise ProtocolError(f"The header of a message cannot be read: {error}.") from error
+    first = {name: _view(payloads[0], name, d, s, p) for name, d, s, p in places}
+    n = _check_columns(first)
+    if len(payloads) == 1 or not len(payloads[0]):
+        return {name: array.copy() for name, array in first.items()}
+    rows = np.frombuffer(b"".join(payloads), np.uint8).reshape(len(payloads), -1)
+    joined = {}
+    for name, _, _, at in places:
+        one, shape = first[name], (len(payloads) * n, *first[name].shape[1:])
+        if not one.nbytes:
+            joined[name] = np.zeros(shape, one.dtype)
+            continue
+        # A copy where the pieces do not follow each other, which is wherever there are others.
+        flat = np.ascontiguousarray(rows[:, at : at + one.nbytes]).reshape(-1)
+        joined[name] = flat.view(one.dtype).reshape(shape)
+    return joined
 
 
 def encode_state(state: Mapping[str, Any]) -> bytes:

@@ -9,7 +9,15 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from bridge import FrameBatch
-from bridge.codec import aligned, decode_batch, decode_state, encode_batch, encode_state
+from bridge.codec import (
+    aligned,
+    decode_batch,
+    decode_state,
+    encode_batch,
+    encode_state,
+    join_batches,
+    open_batch,
+)
 from bridge.errors import CorruptData, MessageTooLarge, ProtocolError, VersionMismatch
 
 DTYPES = st.sampled_from(["<f4", "<f8", "<i4", "<i8", "|u1", "|b1", "<c16", "|S5"])
@@ -41,6 +49,47 @@ def test_batches_come_back_as_views(n: int, shape: tuple[int, ...]) -> None:
     if x.size:
         assert np.shares_memory(found["x"], np.frombuffer(data, np.uint8))
         assert not found["x"].flags.writeable
+
+
+@given(
+    st.integers(0, 5),
+    st.integers(1, 4),
+    st.dictionaries(
+        st.sampled_from("xyz"), st.tuples(DTYPES, hnp.array_shapes(max_dims=2)), min_size=1
+    ),
+)
+def test_batches_of_one_layout_are_read_together(
+    n: int, many: int, columns: dict[str, tuple[str, tuple[int, ...]]]
+) -> None:
+    rng = np.random.default_rng(n)
+    batches = [
+        FrameBatch.from_arrays(
+            f"w{i}",
+            {k: (rng.random((n, *s)) * 100).astype(d) for k, (d, s) in columns.items()},
+            first_offset=i * n,
+            times=rng.random(n),
+        )
+        for i in range(many)
+    ]
+    opened = [open_batch(encode_batch(b, meta={"first": b"x" * i})) for i, b in enumerate(batches)]
+    assert len({layout for layout, _ in opened}) == 1
+    found = join_batches(opened[0][0], [payload for _, payload in opened])
+    np.testing.assert_array_equal(found.pop("offset"), np.arange(n * many))
+    np.testing.assert_array_equal(found.pop("time"), np.concatenate([b.times for b in batches]))
+    assert found.keys() - columns.keys() == {"step", "epoch"}
+    for name in columns:
+        wanted = np.concatenate([b[name] for b in batches])
+        assert (found[name].dtype, found[name].shape) == (wanted.dtype, wanted.shape)
+        np.testing.assert_array_equal(found[name], wanted)
+
+
+def test_what_is_no_batch_is_no_layout_either() -> None:
+    with pytest.raises(ProtocolError):
+        open_batch(encode_state({"x": np.zeros(3)}))
+    with pytest.raises(ProtocolError):
+        join_batches(b"\xc1", [memoryview(b"")])
+    with pytest.raises(ProtocolError):
+        join_batches(b"\x90", [memoryview(b"")])
 
 
 SAMPLE = bytes(encode_batch(FrameBatch.from_arrays("w", {"x": np.arange(6.0).reshape(3, 2)})))

@@ -8,7 +8,6 @@ import time
 import msgspec
 import numpy as np
 
-from bridge.codec import decode_batch
 from bridge.commands import Event
 from bridge.dashboard.stores.events import EventStore
 from bridge.dashboard.stores.history import History
@@ -112,7 +111,7 @@ class Memory:
         kind = topic.partition("/")[0]
         if kind == "results":
             simulation = topic.split("/", 2)[2]
-            self.results.add(decode_batch(data)[0], stamp, simulation)
+            self.results.add_record(data, stamp, simulation)
         elif kind in ("decisions", "approvals", "commands", "acks"):
             self.ledger.add_record(topic, data, stamp)
         elif kind == "events":

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bridge.dashboard.stores.table import Table
+from bridge.codec import join_batches, open_batch
+from bridge.dashboard.stores.table import Block, Table
 from bridge.frames import FrameBatch
 
 __all__ = ["WIDEST", "ResultStore", "true_offsets"]
@@ -19,7 +20,14 @@ Array = npt.NDArray[Any]
 WIDEST, WIDTH = 32, 256
 """Numbers of one column, and of all columns together, that are kept of each frame."""
 
+LAYOUTS = 1000
+"""Layouts of records that are known to be readable, at most."""
+
 _KINDS = "biuf"
+_OF_FRAMES = ("offset", "step", "time", "epoch")
+
+_Origin = tuple[int, float, int]
+"""Number of the simulation, stamp, and the place in which it came."""
 
 
 def true_offsets(offsets: Array) -> Array:
@@ -74,7 +82,12 @@ class ResultStore:
         self._newest: dict[int, int] = {}
         self._taken: dict[str, bool] = {}
         self._versions: dict[str, tuple[int, int, dict[int, list[float]]]] = {}
-        self._pending: dict[tuple[Any, ...], list[tuple[FrameBatch, int, float]]] = {}
+        self._came = 0
+        # What is not in the tables yet: records of one layout, and arrays of the same columns,
+        # whose `seq` is the place in which they came.
+        self._readable: set[tuple[bytes, int]] = set()
+        self._records: dict[tuple[bytes, int], list[tuple[memoryview, _Origin]]] = {}
+        self._pending: dict[tuple[Any, ...], list[Block]] = {}
 
     @property
     def nbytes(self) -> int:
@@ -118,19 +131,45 @@ class ResultStore:
         simulation
             Its name, if not that of the batch.
         """
-        if not len(batch):
+        frames = (batch.offsets, batch.steps, batch.times, batch.epochs)
+        arrays: dict[str, Array] = dict(zip(_OF_FRAMES, frames, strict=True))
+        arrays |= batch.columns
+        self._came += 1
+        self._gather(arrays, [(self.number(simulation or batch.simulation), stamp, self._came)])
+
+    def add_record(self, data: memoryview, stamp: float, simulation: str) -> None:
+        """Take in a record of results as it is stored; it must stay valid until `flush`.
+
+        Raises
+        ------
+        HeadraceError
+            If it cannot be read.
+        """
+        layout, payload = open_batch(data)
+        kind = layout, len(payload)
+        if kind not in self._readable:
+            join_batches(layout, [payload])
+            if len(self._readable) >= LAYOUTS:
+                self._readable.clear()
+            self._readable.add(kind)
+        self._came += 1
+        origin = self.number(simulation), stamp, self._came
+        self._records.setdefault(kind, []).append((payload, origin))
+
+    def _gather(self, arrays: dict[str, Array], origins: list[_Origin]) -> None:
+        """Take in arrays of several batches of the same length: number, stamp, place of each."""
+        n = len(arrays["offset"])
+        if not n:
             return
-        number = self.number(simulation or batch.simulation)
-        newest = self._newest.get(number, -1)
-        if batch.first <= newest:
-            # Read again, by a dashboard that took up the recording of the one before it.
-            batch = batch.take(batch.offsets > newest)
-            if not len(batch):
-                return
-        self._newest[number] = batch.stop - 1
-        kept = [n for n, v in batch.columns.items() if self._takes(n, v)]
-        signature = tuple((n, batch.columns[n].shape[1:]) for n in kept)
-        self._pending.setdefault(signature, []).append((batch, number, stamp))
+        numbers, stamps, came = zip(*origins, strict=True)
+        each = n // len(origins)
+        keys = {name: arrays.pop(name) for name in _OF_FRAMES}
+        keys["simulation"] = np.repeat(np.array(numbers, np.uint16), each)
+        keys["stamp"] = np.repeat(np.array(stamps), each)
+        keys["seq"] = np.repeat(np.array(came), each)
+        columns = {k: v.reshape(n, -1) for k, v in arrays.items() if self._takes(k, v)}
+        signature = tuple((k, v.shape[1]) for k, v in columns.items())
+        self._pending.setdefault(signature, []).append((keys, columns))
 
     def _takes(self, name: str, values: Array) -> bool:
         taken = self._taken.get(name)
@@ -148,36 +187,58 @@ class ResultStore:
 
     def flush(self) -> int:
         """Put what was added into the tables; returns how many rows there were."""
-        count = 0
-        for signature, parts in self._pending.items():
-            count += self._append([name for name, _ in signature], parts)
+        # Those of one layout together: one by one, the arrays of a record cost more than its rows.
+        for (layout, _), alike in self._records.items():
+            payloads, origins = zip(*alike, strict=True)
+            self._gather(join_batches(layout, payloads), list(origins))
+        self._records.clear()
+        count = sum(self._append(parts) for parts in self._pending.values())
         self._pending.clear()
         if self.recent.n > 2 * self._recent:
             self.recent.keep(np.arange(self.recent.n - self._recent, self.recent.n))
         return count
 
-    def _append(self, names: Sequence[str], parts: list[tuple[FrameBatch, int, float]]) -> int:
-        batches = [b for b, _, _ in parts]
-        lengths = [len(b) for b in batches]
-        n = sum(lengths)
-        keys: dict[str, Array] = {
-            "simulation": np.repeat(np.array([k for _, k, _ in parts], np.uint16), lengths),
-            "offset": np.concatenate([b.offsets for b in batches]),
-            "step": np.concatenate([b.steps for b in batches]),
-            "time": np.concatenate([b.times for b in batches]),
-            "epoch": np.concatenate([b.epochs for b in batches]),
-            "stamp": np.repeat(np.array([s for _, _, s in parts]), lengths),
-            "seq": np.arange(self.seq, self.seq + n),
-        }
+    def _append(self, parts: list[Block]) -> int:
+        keys, columns = parts[0]
+        if len(parts) > 1:
+            keys = {k: np.concatenate([p[0][k] for p in parts]) for k in keys}
+            columns = {k: np.concatenate([p[1][k] for p in parts]) for k in columns}
+            order = np.argsort(keys["seq"], kind="stable")
+            keys = {k: v[order] for k, v in keys.items()}
+            columns = {k: v[order] for k, v in columns.items()}
+        new = self._find_new(keys["simulation"], keys["offset"])
+        if new is not None:
+            keys = {k: v[new] for k, v in keys.items()}
+            columns = {k: v[new] for k, v in columns.items()}
+        n = len(keys["offset"])
+        keys["seq"] = np.arange(self.seq, self.seq + n)
         self.seq += n
-        columns = {
-            name: np.concatenate([b.columns[name].reshape(len(b), -1) for b in batches])
-            for name in names
-        }
         with np.errstate(over="ignore", invalid="ignore"):
             columns = {k: v.astype(np.float32, copy=False) for k, v in columns.items()}
         self.put(keys, columns)
         return n
+
+    def _find_new(self, numbers: Array, offsets: Array) -> Array | None:
+        """Return which rows were not there yet, as indices; None for all.
+
+        Some come again to a dashboard that took up the recording of the one before it.
+        """
+        order = np.argsort(numbers, kind="stable")
+        ordered = offsets[order]
+        starts = np.flatnonzero(np.diff(numbers[order], prepend=-1))
+        # The highest before each: no row that is not above it is new.
+        before = np.empty_like(ordered)
+        before[1:] = ordered[:-1]
+        whose = numbers[order[starts]].tolist()
+        before[starts] = [self._newest.get(number, -1) for number in whose]
+        stops = [*starts[1:].tolist(), len(ordered)]
+        again = not (ordered > before).all()
+        for number, start, stop in zip(whose, starts.tolist(), stops, strict=True):
+            if again:
+                before[start:stop] = np.maximum.accumulate(before[start:stop])
+            last = max(int(before[start]), int(ordered[stop - 1]), int(before[stop - 1]))
+            self._newest[number] = last
+        return np.sort(order[ordered > before]) if again else None
 
     def put(self, keys: Mapping[str, Array], columns: Mapping[str, Array]) -> None:
         """Take in rows that are in arrays already, and have their numbers."""

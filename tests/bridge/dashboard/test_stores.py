@@ -10,6 +10,7 @@ import msgspec
 import numpy as np
 import pytest
 
+from bridge.codec import encode_batch
 from bridge.commands import Acknowledgement, Command, Decision, Event
 from bridge.dashboard.stores.columns import Columns
 from bridge.dashboard.stores.events import EventStore
@@ -21,7 +22,7 @@ from bridge.dashboard.stores.points import points
 from bridge.dashboard.stores.results import ResultStore
 from bridge.dashboard.stores.series import series
 from bridge.dashboard.stores.simulations import SimulationStore
-from bridge.errors import ConfigError
+from bridge.errors import ConfigError, HeadraceError
 from bridge.frames import FrameBatch
 from bridge.schema import StreamSchema
 from bridge.staging.messages import TopicStatus
@@ -67,6 +68,47 @@ def test_the_sample_is_even_and_bounded_whatever_the_batches() -> None:
     assert store.columns.keys() == {"tica", "tica_version", "energy"}
     assert store.sizes["wide"] == 500
     assert store.nbytes < 200_000
+
+
+def test_records_are_rows_in_the_order_in_which_they_came_and_none_comes_twice() -> None:
+    """Whatever their lengths and columns are, and whether one by one or all at once."""
+    rng = np.random.default_rng(3)
+    records: list[tuple[str, memoryview]] = []
+    ends = {"a": 0, "b": 0}
+    for i in range(120):
+        name = "ab"[int(rng.integers(2))]
+        count = int(rng.integers(0, 4))
+        offsets = np.arange(ends[name], ends[name] + count)
+        columns: dict[str, np.ndarray] = {"x": offsets * 2.0, "word": np.full(count, b"w", "S3")}
+        if i > 60:
+            columns["y"] = np.stack([offsets, -offsets], axis=1)
+        batch = FrameBatch.from_arrays(name, columns, first_offset=ends[name])
+        records.append((name, memoryview(bytes(encode_batch(batch, meta={"first": i})))))
+        ends[name] += count
+    stores = []
+    for step in (1, 7, 200):
+        store = ResultStore()
+        for first in range(0, len(records), step):
+            # The one before comes once more.
+            for i in range(max(0, first - 1), min(first + step, len(records))):
+                store.add_record(records[i][1], float(i), records[i][0])
+            store.flush()
+        stores.append(store)
+    for store in stores:
+        table = store.recent
+        assert table.n == sum(ends.values()) == store.seq
+        for name, end in ends.items():
+            mine = table.key("simulation") == store.number(name)
+            assert table.key("offset")[mine].tolist() == list(range(end))
+            assert table.column("x")[mine, 0].tolist() == [2.0 * i for i in range(end)]
+            y = table.column("y")[mine, 1]
+            known = np.isfinite(y)
+            assert known[-1]
+            assert not known[0]
+            assert y[known].tolist() == (-np.arange(end)[known]).tolist()
+            assert (np.diff(table.key("stamp")[mine]) >= 0).all()
+    with pytest.raises(HeadraceError):
+        stores[0].add_record(memoryview(b"nothing"), 0.0, "a")
 
 
 def test_points_come_once_each_and_are_replaced_when_thinned() -> None:
