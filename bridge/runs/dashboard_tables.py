@@ -88,4 +88,6 @@ class DashboardTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def __post_init__(self) -> None:
         if not 0 <= self.nice <= 19:
             raise ConfigError(f"The key 'nice' must be from 0 to 19; it is {self.nice}.")
+        if not 0 <= self.port <= 65535:
+            raise ConfigError(f"The key 'port' must be from 0 (any) to 65535; it is {self.port}.")
         parse_bytes(self.recording)
