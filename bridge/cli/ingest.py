@@ -94,5 +94,6 @@ def execute(arguments: argparse.Namespace) -> int:
         }  # fmt: skip
         print(json.dumps(facts))
     else:
-        print(f"{done.frames} frames of {arguments.simulation!r} are in {address}.")
+        passed = f"; {done.skipped} steps were passed over" if done.skipped else ""
+        print(f"{done.frames} frames of {arguments.simulation!r} are in {address}{passed}.")
     return 0

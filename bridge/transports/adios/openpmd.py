@@ -78,6 +78,7 @@ def find_openpmd(source: Source, species: str = "") -> Stated | None:
             f"There is no particle species {species!r} in {source.described}; it has: "
             f"{', '.join(kinds) or 'none'}."
         )
+    alone = bool(species) or len(kinds) == 1
     fields: list[Field] = []
     ids, notes = "", {}
     masses: tuple[float, ...] = ()
@@ -87,12 +88,12 @@ def find_openpmd(source: Source, species: str = "") -> Stated | None:
         prefix = f"{base}particles/{kind}/{record}"
         unit = _unit_of(source, prefix, record, parts)
         if all(isinstance(p, float) for p in parts.values()):
-            if record == "mass" and len(kinds) == 1:
+            if record == "mass" and alone:
                 masses = _constant_masses(source, prefix, unit)
             else:
                 notes[f"{kind}.{record}"] = f"{' '.join(f'{p:g}' for p in parts.values())} {unit}"
             continue
-        if record == "id" and len(kinds) == 1:
+        if record == "id" and alone:
             ids = str(next(iter(parts.values())))
             continue
         name = NAMES.get(record, record)
@@ -100,7 +101,7 @@ def find_openpmd(source: Source, species: str = "") -> Stated | None:
         plus = _offset(source, records.get((kind, "positionOffset"))) if name == "positions" else ()
         fields.append(
             Field(
-                name if len(kinds) == 1 or species else f"{kind}.{name}",
+                name if alone else f"{kind}.{name}",
                 tuple(parts.values()),
                 unit,
                 plus=plus,

@@ -55,6 +55,12 @@ def test_positions_have_an_offset(folder: Path) -> None:
 
 
 def test_a_species_by_name(folder: Path) -> None:
-    assert read(folder / "groups.bp", mapping={"species": "atoms"})[1]
+    schema, frames = read(folder / "two.bp", mapping={"species": "atoms"})
+    alone, others = read(folder / "variables.bp")
+    # Its ids and its masses are taken, as where it is the only one.
+    assert (schema.variables, schema.topology) == (alone.variables, alone.topology)
+    for (_, _, one), (_, _, other) in zip(frames, others, strict=True):
+        assert all(np.array_equal(one[name], other[name]) for name in other)
+    assert "electrons.positions" in {v.name for v in read(folder / "two.bp")[0].variables}
     with pytest.raises(ConfigError, match=r"no particle species 'atmos' .* it has: atoms"):
         read(folder / "groups.bp", mapping={"species": "atmos"})
