@@ -43,6 +43,30 @@ def test_cmake_builds_it_into_a_project_in_cpp(tmp_path: Path) -> None:
     assert run([str(build / "mine")]) == "-1 hr_open needs a stream; make one with hr_new.\n"
 
 
+FOUND = """
+cmake_minimum_required(VERSION 3.16)
+project(mine LANGUAGES CXX)
+find_package(headrace 0.1 REQUIRED)
+set(CMAKE_CXX_STANDARD 17)
+add_executable(mine mine.cpp)
+target_compile_options(mine PRIVATE -Wall -Wextra -Wpedantic -Wconversion -Werror)
+target_link_libraries(mine PRIVATE headrace::headrace)
+"""
+
+
+@pytest.mark.skipif(not shutil.which("cmake"), reason="There is no CMake.")
+def test_it_can_be_installed_and_found(tmp_path: Path) -> None:
+    library, build, prefix = tmp_path / "library", tmp_path / "build", tmp_path / "prefix"
+    run(["cmake", "-S", str(directory()), "-B", str(library), "-DHEADRACE_FORTRAN=OFF"])
+    run(["cmake", "--build", str(library)])
+    run(["cmake", "--install", str(library), "--prefix", str(prefix)])
+    (tmp_path / "CMakeLists.txt").write_text(FOUND)
+    (tmp_path / "mine.cpp").write_text(CPP)
+    run(["cmake", "-S", str(tmp_path), "-B", str(build), f"-DCMAKE_PREFIX_PATH={prefix}"])
+    run(["cmake", "--build", str(build)])
+    assert run([str(build / "mine")]) == "-1 hr_open needs a stream; make one with hr_new.\n"
+
+
 def test_python_tells_where_it_lies() -> None:
     ask = [sys.executable, "-m", "sim_adapters.c"]
     assert run(ask).strip() == str(directory())
