@@ -20,9 +20,9 @@ class Sidecar:
     """Runs the adapter in a thread; `join` waits for its end and returns its error."""
 
     def __init__(self, address: str, port: int, *, resume: bool = False, **table: Any) -> None:
-        given = {"name": "md", "engine": "protocol", "port": port, "silence": 10.0, **table}
+        given = {"name": "md", "engine": "protocol", "port": port, "silence": 60.0, **table}
         self._adapter = ImdEngine.from_table(given, Path())
-        self._connection = Connection(address=address, timeout=5.0)
+        self._connection = Connection(address=address, timeout=30.0)
         self._resume = resume
         self.error: Exception | None = None
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -34,7 +34,7 @@ class Sidecar:
         except Exception as error:
             self.error = error
 
-    def join(self, timeout: float = 30.0) -> Exception | None:
+    def join(self, timeout: float = 90.0) -> Exception | None:
         self._thread.join(timeout)
         assert not self._thread.is_alive(), f"The sidecar did not end within {timeout} s."
         return self.error

@@ -122,11 +122,11 @@ def test_frames_pause_forces_and_end(
     still = order("pause", "pause")
     order("early", "set", "first.fz", -500.0)
     order("resume", "resume")
-    wait_until(lambda: client.status("frames/md").end > still + 20, "frames again")
+    wait_until(lambda: client.status("frames/md").end > still + 40, "frames again")
     order("stop", "stop")
     found = read_stream(client, "md")
     assert sidecar.join() is None
-    mdrun.process.wait(30.0)
+    mdrun.process.wait(60.0)
     told = answers("md")
     assert {a.outcome for a in told.values()} == {"applied"}
     steps = found.steps

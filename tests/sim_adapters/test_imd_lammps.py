@@ -127,7 +127,7 @@ def test_frames_and_steering(
     order("stop", "stop")
     found = read_stream(client, "md")
     assert sidecar.join() is None
-    run.process.wait(20.0)
+    run.process.wait(60.0)
     assert "terminated on IMD request" in (tmp_path / "lammps.txt").read_text()
 
     steps = found.steps

@@ -41,7 +41,7 @@ def running(*arguments: str) -> Iterator[subprocess.Popen[str]]:
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [*CLI, *arguments], capture_output=True, text=True, timeout=60, check=False
+        [*CLI, *arguments], capture_output=True, text=True, timeout=100, check=False
     )
 
 
@@ -67,11 +67,11 @@ def test_an_engine_goes_in_and_comes_out_again(stager: Stager):
         assert (told["atoms"], told["version"]) == (ATOMS, 3)
         found = []
         with EngineConnection("127.0.0.1", told["port"]) as reader:
-            while (frames := reader.read(10.0)) is not None:
+            while (frames := reader.read(60.0)) is not None:
                 found.append(frames.vectors["positions"].copy())
         np.testing.assert_allclose(np.concatenate(found), x, rtol=1e-6, atol=1e-6)
         server.send_signal(signal.SIGINT)
-        _, said = server.communicate(timeout=20)
+        _, said = server.communicate(timeout=60)
     assert server.returncode == 0
     assert "1 readers took 20 frames and missed 0." in said
 
@@ -79,7 +79,7 @@ def test_an_engine_goes_in_and_comes_out_again(stager: Stager):
 def test_an_engine_is_left_decently_on_a_signal(stager: Stager):
     def serve(engine: Engine) -> None:
         engine.send(frame_v3(0, np.zeros((ATOMS, 3))))
-        engine.left.wait(20.0)
+        engine.left.wait(60.0)
 
     engine = Engine(serve)
     with (
@@ -88,10 +88,10 @@ def test_an_engine_is_left_decently_on_a_signal(stager: Stager):
         ) as process,
         StagerClient(stager.address) as client,
     ):
-        with client.fetch({"frames/imd": 0}, wait=20.0) as got:
+        with client.fetch({"frames/imd": 0}, wait=60.0) as got:
             assert got.batches
         process.send_signal(signal.SIGTERM)
-        process.communicate(timeout=20)
+        process.communicate(timeout=60)
         assert process.returncode == 1
         assert not client.status("frames/imd").finished
     engine.close()

@@ -103,34 +103,34 @@ def serving(stager: Stager, **more: Any) -> Iterator[ImdServer]:
         yield server
     finally:
         server.stop()
-        thread.join(10.0)
+        thread.join(60.0)
         assert not thread.is_alive()
 
 
 def read(connection: EngineConnection, count: int) -> list[int]:
     """Return the steps of the next frames."""
     steps: list[int] = []
-    end = time.monotonic() + 10.0
+    end = time.monotonic() + 60.0
     while len(steps) < count and not connection.ended:
         frames = connection.read(0.5)
         if frames is not None:
             assert frames.steps is not None
             steps += frames.steps.tolist()
-        assert time.monotonic() < end, f"{len(steps)} frames came in 10 s, not {count}."
+        assert time.monotonic() < end, f"{len(steps)} frames came in 60 s, not {count}."
     return steps
 
 
 def wait_for(ready: Callable[[], bool], what: str) -> None:
-    end = time.monotonic() + 10.0
+    end = time.monotonic() + 60.0
     while not ready():
-        assert time.monotonic() < end, f"Waited 10 s for {what}."
+        assert time.monotonic() < end, f"Waited 60 s for {what}."
         time.sleep(0.005)
 
 
 def lines_of(code: str, server: ImdServer) -> list[dict[str, Any]]:
     """Run another program's reader in a process, for it takes over signals; return its frames."""
     command = [sys.executable, "-c", code, str(server.port), str(ATOMS)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
     assert done.returncode == 0, done.stderr
     return [json.loads(line) for line in done.stdout.splitlines()]
 
@@ -203,10 +203,10 @@ def test_a_reader_that_takes_nothing_slows_nobody(stager: Stager):
             last = [0]
             for i in range(1, 40):
                 producer.put(i, float(i), {"positions": np.full((n, 3), i, "f4")})
-                producer.flush(10.0)
+                producer.flush(60.0)
             while last[-1] != 39:
                 last = read(quick, 1)
-            assert idle.read(5.0) is not None
+            assert idle.read(60.0) is not None
         assert producer.statistics().dropped == 0
 
 
@@ -243,7 +243,7 @@ def test_the_end_of_the_stream_is_the_readers_end(stager: Stager, version: int):
     ):
         assert reader.info.version == version
         found = []
-        while (frames := reader.read(10.0)) is not None:
+        while (frames := reader.read(60.0)) is not None:
             found.append(frames.vectors["positions"].copy())
             assert (frames.steps is None) == (version == 2)
         assert "closed" in reader.ended
@@ -258,13 +258,14 @@ def test_who_says_nothing_or_nonsense_is_sent_away(
     with serving(stager, most=2) as server:
         for said in (b"", b"GET / HT", struct.pack("!ii", 7, 0)):
             with socket.create_connection(("127.0.0.1", server.port)) as silent:
-                silent.settimeout(5.0)
+                silent.settimeout(60.0)
                 assert len(silent.recv(99)) == 8 + 15
                 silent.sendall(said)
                 with contextlib.suppress(ConnectionResetError):
                     assert silent.recv(99) == b""
         wait_for(lambda: server.statistics().readers == 0, "all to be gone")
         # Whoever comes when all places are taken is sent away at once.
+        monkeypatch.undo()
         with (
             EngineConnection("127.0.0.1", server.port),
             EngineConnection("127.0.0.1", server.port),

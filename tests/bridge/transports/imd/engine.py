@@ -96,7 +96,7 @@ class Engine:
         self._thread.start()
 
     def _run(self) -> None:
-        self._listener.settimeout(20.0)
+        self._listener.settimeout(60.0)
         try:
             self.socket, _ = self._listener.accept()
         except OSError:
@@ -104,7 +104,7 @@ class Engine:
         # One reader is served, and no other finds the port open meanwhile.
         self._listener.close()
         with self.socket:
-            self.socket.settimeout(20.0)
+            self.socket.settimeout(60.0)
             listening = threading.Thread(target=self._listen, daemon=True)
             listening.start()
             try:
@@ -120,9 +120,9 @@ class Engine:
         self.socket.sendall(data)
 
     def wait_for(self, ready: Callable[[], bool]) -> bool:
-        """Wait until what the reader sent makes this true, or it left; 10 s at most."""
+        """Wait until what the reader sent makes this true, or it left; 60 s at most."""
         with self._changed:
-            return self._changed.wait_for(lambda: ready() or self.left.is_set(), 10.0)
+            return self._changed.wait_for(lambda: ready() or self.left.is_set(), 60.0)
 
     def hold(self) -> None:
         """Stand still while paused."""
