@@ -59,9 +59,10 @@ def test_commands_are_applied_once_at_the_step_they_are_acknowledged_with(
         send(Command("restart", "w", "bad", state=encode_state({"x": np.full((2, 3), np.nan)})))
         send(Command("set", "w", "late", parameter="temperature", value=300.0, expires=1.0))
         send(Command("stop", "w", "end", at_step=60))
+        # Before the step that some of them are meant for.
+        wait_until(lambda: stream.producer.statistics().commands == 7, "the commands")
         step = 0
         while not stream.stopped and step < 10_000:
-            stream.wait(0.01)
             step = walk(stream, 1, x, step)
             step += stream.stopped is False and step == 0
         assert heat == [350.0]
