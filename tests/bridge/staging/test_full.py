@@ -14,9 +14,9 @@ from tests.bridge.staging.common import frame, producer, read_all
 SMALL = 2 << 20
 
 
-def put_all(p: Producer, first: int) -> None:
+def put_all(p: Producer, first: int, *, timeout: float) -> None:
     for i in range(first, 10**6):
-        p.put(i, float(i), frame(i))
+        p.put(i, float(i), frame(i), timeout=timeout)
 
 
 def fill(stager: Stager, policy: str, count: int, **more: object):
@@ -48,14 +48,14 @@ def check_told(client: StagerClient, total: int) -> None:
 @pytest.mark.parametrize("mapped", [True, False])
 def test_block_waits_and_then_says_for_what(stager: Stager, client: StagerClient, mapped: bool):
     options = StreamOptions(capacity=SMALL, keep=0)
-    with producer(stager, options=options, mapped=mapped, timeout=0.5) as p:
+    with producer(stager, options=options, mapped=mapped) as p:
         with pytest.raises(StreamFull, match=r"Waited 0\.5 s for room in the stream of 'w0'"):
-            put_all(p, 0)
+            put_all(p, 0, timeout=0.5)
         i = p.statistics().frames
         assert p.statistics().dropped == 0
         got = read_all(client, "w0", group="g", limit=i if mapped else 10_000)
         for k in range(i, i + 20_000):
-            p.put(k, float(k), frame(k), timeout=10.0)
+            p.put(k, float(k), frame(k), timeout=60.0)
             if k % 2000 == 0 and k - 500 > len(got):
                 # All but the newest, which may still be on their way.
                 got += read_all(client, "w0", start=len(got), group="g", limit=k - 500 - len(got))
@@ -104,17 +104,17 @@ def test_latest_offers_the_newest_frame_only(stager: Stager, client: StagerClien
 def test_a_slow_group_holds_what_it_needs(stager: Stager, client: StagerClient):
     client_b = StagerClient(stager.address)
     options = StreamOptions(capacity=SMALL, keep=0)
-    with producer(stager, options=options, timeout=0.3) as p, client_b:
+    with producer(stager, options=options) as p, client_b:
         p.put(0, 0.0, frame(0))
         p.flush()
         client.commit("slow", {"frames/w0": 0})
         client_b.commit("fast", {"frames/w0": 1})
         with pytest.raises(StreamFull):
-            put_all(p, 1)
+            put_all(p, 1, timeout=0.3)
         assert client.status("frames/w0").low == 0
         client.leave("slow", ["frames/w0"])
         client.commit("fast", {"frames/w0": client.status("frames/w0").end})
-        p.put(10**6, 1.0, frame(1))
+        p.put(10**6, 1.0, frame(1), timeout=60.0)
 
 
 def test_the_stager_limit_is_a_clear_error():
@@ -123,10 +123,10 @@ def test_the_stager_limit_is_a_clear_error():
         stager.start()
         options = StreamOptions(capacity=64 << 20)
         with (
-            producer(stager, options=options, timeout=1.0) as p,
+            producer(stager, options=options) as p,
             pytest.raises(StorageFull, match="over the limit"),
         ):
-            put_all(p, 0)
+            put_all(p, 0, timeout=1.0)
         with StagerClient(stager.address) as client, client.fetch({"events": 0}) as got:
             kinds = {msgspec.msgpack.decode(r.data, type=Event).kind for r in got.records}
         assert "storage_full" in kinds

@@ -55,7 +55,7 @@ def test_new_frames_are_given_up_and_counted(
 def test_block_waits_and_then_says_for_what(
     stager: Stager, client: StagerClient, start: Start, mapped: str
 ) -> None:
-    process = start("w", stager=stager.address, mapped=mapped, patience=0.5, timeout=1, **SMALL)
+    process = start("w", stager=stager.address, mapped=mapped, patience=0.5, timeout=30, **SMALL)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 3
     assert err.startswith("put: -5 Waited 0.5 s for room in the stream of 'w'"), err
@@ -70,7 +70,7 @@ def test_block_goes_on_when_a_consumer_reads(
     wait_until(lambda: bool(client.topics("frames/w")), "the stream")
     topic, position, seen = "frames/w", 0, 0
     while True:
-        with client.fetch({topic: position}, group="g", commit={topic: position}, wait=10.0) as got:
+        with client.fetch({topic: position}, group="g", commit={topic: position}, wait=60.0) as got:
             for batch in got.batches:
                 assert batch.steps[0] == seen
                 seen += len(batch)
