@@ -72,6 +72,8 @@ class _Child:
     state: Literal["idle", "running", "ended", "failed"] = "idle"
     restarts: int = 0
     start_at: float | None = None
+    killed: bool = False
+    """It did not end in time and was killed, which was told; it is not started again."""
     why: str = ""
 
     def end(self, code: int, more: str = "") -> str:
@@ -283,6 +285,8 @@ class Supervisor:
                 # the members end as well, or are told to.
                 self._deadline = now + self.drain
             return self._move_on(now)
+        if child.killed:
+            return self._move_on(now)
         if code != USAGE and self._may_restart(child, self.restarts.engine):
             return [self._restart_later(ENGINE, child, code, now)]
         self._note(f"The engine {child.end(code, self._used_up(child))}")
@@ -291,7 +295,7 @@ class Supervisor:
         return self._fail(self.failures[-1], now)
 
     def _trainer_exited(self, name: str, child: _Child, code: int, now: float) -> list[Action]:
-        if self.phase == "ended" or code == 0:
+        if self.phase == "ended" or code == 0 or child.killed:
             return self._go_on_without(now)
         can = code != USAGE and self._may_restart(child, self.restarts.trainer)
         if can and self.phase in ("starting", "running"):
@@ -306,7 +310,7 @@ class Supervisor:
         if self.phase == "ended":
             return []
         if code == 0 or self.phase != "running":
-            if code != 0 and self.phase == "draining":
+            if code != 0 and self.phase == "draining" and not child.killed:
                 self._note(f"{name} {child.end(code, ' while the run was ending')}")
                 return [*self._tell_failure(), *self._move_on(now)]
             return self._move_on(now)
@@ -366,10 +370,28 @@ class Supervisor:
             "finishing": self._running(self._readers),
             "closing": self._running([STAGER]),
         }.get(self.phase, [])
+        told = len(self.failures)
         for name in late:
-            self._note(f"{name} did not end within {self.drain:g} s of being told to; killed.")
+            self._end_late(name)
         self._deadline = now + self.drain
-        return [*self._tell_failure(len(late)), *(Action("kill", name) for name in late)]
+        actions = self._tell_failure(len(self.failures) - told)
+        actions += [Action("kill", name) for name in late if self._children[name].killed]
+        return actions + self._move_on(now)
+
+    def _end_late(self, name: str) -> None:
+        """Give up waiting for a process: what is closed begins nothing anew."""
+        child = self._children[name]
+        who = "The engine" if name == ENGINE else name
+        if child.start_at is not None:
+            child.start_at, child.state = None, "failed"
+            said = f"{who} had failed, and there is no time to start it again"
+        elif not child.killed:
+            child.killed = True
+            said = f"{who} did not end within {self.drain:g} s of being told to; killed"
+        else:
+            return
+        lost = "; what it had not read is not analysed" if name == ENGINE else ""
+        self._note(f"{said}{lost}.")
 
     # ------------------------------------------------------------- failing
 

@@ -224,6 +224,65 @@ def test_whoever_does_not_end_in_time_is_killed() -> None:
     ]
 
 
+@pytest.mark.parametrize("phase", ["finishing", "draining"])
+def test_an_engine_that_is_frozen_while_the_run_closes_is_not_started_again(phase: str) -> None:
+    driver = make(restarts=RestartsTable(member=1, engine=3, stager=1)).begin()
+    if phase == "draining":
+        driver.do(driver.supervisor.stop("limit_reached", "The limit is reached.", 0.0))
+    driver.exit("walker-0")
+    driver.exit("walker-1")
+    assert ENGINE in driver.stopped
+    driver.wait(10.0)
+    assert driver.killed == [ENGINE]
+    driver.exit(ENGINE, -9)
+    driver.wait(5.0)
+    assert ENGINE not in driver.running
+    assert driver.reports == 1
+    driver.exit(STAGER)
+    assert driver.supervisor.ended
+    # One sentence, told once.
+    sentence = (
+        "The engine did not end within 10 s of being told to; killed; what it had not read is not "
+        "analysed."
+    )
+    assert driver.supervisor.failures == [sentence]
+    assert [t for t in driver.told if "engine" in t] == [sentence]
+    assert driver.supervisor.restarted[ENGINE] == 0
+
+
+def test_an_engine_that_fails_again_and_again_does_not_outlast_the_time_limit() -> None:
+    driver = make(restarts=RestartsTable(engine=100)).begin()
+    driver.exit("walker-0")
+    driver.exit("walker-1")
+    while ENGINE in driver.running or driver.supervisor.state(ENGINE) == "restarting":
+        assert driver.now < 20.0
+        if ENGINE in driver.running:
+            driver.exit(ENGINE, 1)
+        driver.wait(1.0)
+    assert driver.now <= 11.0
+    assert driver.reports == 1
+    assert driver.supervisor.failures == [
+        "The engine had failed, and there is no time to start it again; what it had not read is "
+        "not analysed."
+    ]
+
+
+def test_whoever_is_killed_has_one_sentence() -> None:
+    driver = trained().begin()
+    driver.do(driver.supervisor.stop("limit_reached", "The limit is reached.", 0.0))
+    driver.exit("walker-0")
+    driver.wait(10.0)
+    driver.exit("walker-1", -9)
+    driver.exit(ENGINE)
+    driver.wait(10.0)
+    driver.exit("trainer-a", -9)
+    assert driver.reports == 1
+    assert driver.supervisor.failures == [
+        f"{name} did not end within 10 s of being told to; killed."
+        for name in ("walker-1", "trainer-a")
+    ]
+
+
 def test_a_target_is_the_outcome_and_members_have_time_to_follow() -> None:
     driver = make().begin()
     driver.do(driver.supervisor.target_reached("Found.", 0.0))
