@@ -251,7 +251,7 @@ def test_a_member_goes_on_after_a_rank_was_killed(
     ranks = [p for p in started if "sim_adapters.lammps_job" in p.cmdline()[2:3]]
     assert len(ranks) == 2
     ranks[-1].kill()
-    thread.join(30.0)
+    thread.join(100.0)
     assert "'melt-0' was ended by SIGKILL" in str(failed[0])
     events = [
         msgspec.msgpack.decode(r.data, type=Event)
