@@ -85,7 +85,7 @@ def test_killed_task_managers(
     assert watched.join().frames == 9000
     assert check_results(reader, streams) == 9000
     check_commands(reader, streams, every=10, frames=9000)
-    assert check_answers(reader, streams) > 50
+    assert check_answers(reader, streams) > 5
     assert read_events(reader, "resumed")[0].data["downtime"] > 0
 
 
@@ -98,7 +98,7 @@ def test_submit_look_cancel_and_go_on(
     submit = ("submit", str(path), "--engine", "flink", "--cluster", cluster.address)
     where = ("--stager", stager.address, "--checkpoint", str(tmp_path / "checkpoints"))
     record = headrace(tmp_path, *submit, *where)
-    deadline = time.monotonic() + 100
+    deadline = time.monotonic() + 120
     trickle = None
     while True:
         [view] = headrace(tmp_path, "jobs", record["id"])

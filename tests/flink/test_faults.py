@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
@@ -9,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from bridge.engines.flink.rest import FlinkRest
@@ -86,7 +88,8 @@ def test_the_stager_is_killed_twice(
     with StagerClient(mortal.address) as reader:
         assert check_results(reader, streams) == 4500
         check_commands(reader, streams, every=10, frames=4500)
-        assert check_answers(reader, streams) > 100
+        # Every tenth frame of those that came before the second kill, at least.
+        assert check_answers(reader, streams) > 50
         away = read_events(reader, "stager_away")
         assert away
         assert all(event.data["downtime"] > 0 for event in away)
@@ -110,7 +113,7 @@ def test_simulations_die_and_come_back(
         watched = Watched(job, cluster=cluster.address, checkpoint=tmp_path)
         watched.wait_for(lambda s: "c" in s.simulations and s.simulations["c"].finished)
         killed.go_on()
-        watched.wait_for(lambda s: s.simulations["a"].position > 0)
+        watched.wait_for(lambda s: "a" in s.simulations and s.simulations["a"].position > 0)
         killed.go_on()
         killed.kill()
         for source in others:
@@ -169,13 +172,22 @@ def test_the_job_manager_is_killed_and_the_job_goes_on_from_its_checkpoint(
     assert read_events(reader, "resumed")[-1].data["downtime"] > 0
 
 
+def memory() -> list[int]:
+    """Return the bytes of each worker; some end while we look."""
+    out = [0]
+    for worker in workers():
+        with contextlib.suppress(psutil.Error):
+            out.append(worker.memory_info().rss)
+    return out
+
+
 def test_a_slow_operator_holds_the_simulation_up(
     cluster: LocalCluster, stager: Stager, reader: StagerClient, tmp_path: Path
 ) -> None:
     job = make_slow_job(stager.address)
     watched = Watched(job, cluster=cluster.address, checkpoint=tmp_path)
     watched.wait_for(lambda s: True)
-    pressure = Pressure(stager.address, lambda: [worker.memory_info().rss for worker in workers()])
+    pressure = Pressure(stager.address, memory)
     watched.wait_for(pressure.look)
     assert watched.join().state == "finished"
     pressure.check(reader, watched.join())

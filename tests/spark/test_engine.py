@@ -62,7 +62,7 @@ def running(engine: SparkEngine, until: Any = "finished") -> Iterator[list[Any]]
     thread = threading.Thread(target=target, daemon=True)
     thread.start()
     yield outcome
-    thread.join(90)
+    thread.join(150)
     assert not thread.is_alive(), "The engine did not come to its end."
 
 
@@ -135,7 +135,7 @@ def test_a_simulation_that_comes_later_is_picked_up(stager: Stager, reader: Stag
             came.set()
 
     with first, running(SparkEngine(job, settings=SHORT, on_status=look)) as outcome:
-        assert came.wait(60)
+        assert came.wait(150)
         play(stager.address, {name: streams[name] for name in "bc"})
         first.resume()
     assert outcome[0].state == "finished"
@@ -157,9 +157,9 @@ def test_a_simulation_that_comes_back_is_taken_up_again(
 
     ScriptedSource("a", [frames.take(slice(0, 40)), END], address=stager.address).play()
     with running(SparkEngine(job, settings=SHORT, on_status=look)) as outcome:
-        assert half.wait(60)
+        assert half.wait(150)
         with ScriptedSource("a", [frames, PAUSE, END], address=stager.address) as again:
-            assert whole.wait(60)
+            assert whole.wait(150)
             again.resume()
         play(stager.address, {"b": make_frames("b", 5, {"x": (4, 3)})})
     assert outcome[0].simulations["a"].position == 80

@@ -52,7 +52,7 @@ def test_a_missing_java_is_told_in_a_sentence(stager: Stager, tmp_path: Path) ->
         env={**os.environ, "JAVA_HOME": str(tmp_path)},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=110,
         check=False,
     )
     assert done.returncode == 1

@@ -209,7 +209,7 @@ def test_a_query_goes_on_from_its_checkpoint(
         sink = rows.writeStream.format("headrace").option("stager", stager.address)
         sink = sink.option("name", "firsts").option("checkpointLocation", str(checkpoint))
         query = sink.trigger(availableNow=True).start()
-        assert query.awaitTermination(60)
+        assert query.awaitTermination(150)
         assert query.exception() is None
 
     ScriptedSource("a", [frames.take(slice(0, 50))], address=stager.address).play()

@@ -73,7 +73,7 @@ class MortalWalker:
 
     def finish(self) -> None:
         """Let it put the rest, and end its stream."""
-        self._process.communicate(timeout=60)
+        self._process.communicate(timeout=100)
         assert self._process.returncode == 0
 
     def end(self) -> None:
@@ -110,7 +110,7 @@ def main(address: str, name: str, frames: str) -> None:
 
 
 def wait_for(
-    reader: StagerClient, what: Callable[[EngineStatistics], bool], *, limit: float = 100.0
+    reader: StagerClient, what: Callable[[EngineStatistics], bool], *, limit: float = 150.0
 ) -> None:
     """Wait until the job ``test`` tells of something in its status."""
     end = time.monotonic() + limit

@@ -355,7 +355,7 @@ def test_an_engine_gives_up_when_nothing_comes(stager: Stager, client: StagerCli
 def test_a_stager_that_does_not_come_back_is_told_of() -> None:
     with Stager("tcp://127.0.0.1:0") as service:
         service.start()
-        with StagerClient(service.address, timeout=0.2) as client:
+        with StagerClient(service.address, timeout=2.0) as client:
             engine = LocalEngine(
                 make_pipeline(), client, options=LocalOptions(reconnect_timeout=0.1)
             )
@@ -372,7 +372,7 @@ def test_a_stager_that_comes_back_with_what_it_held_is_waited_for(tmp_path: Path
     with Stager("tcp://127.0.0.1:0", **where).start() as first:
         address = first.address
         play(address, streams)
-        client = StagerClient(address, timeout=0.5)
+        client = StagerClient(address, timeout=2.0)
         engine = LocalEngine(
             make_pipeline(("policy", EachTenth())),
             client,
@@ -402,7 +402,7 @@ def test_a_stream_opened_but_empty_is_waited_for(
     thread.start()
     opened.close(finished=False)
     source.play()
-    thread.join(30)
+    thread.join(100)
     assert check_results(reader, streams) == 60
 
 

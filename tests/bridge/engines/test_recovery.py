@@ -220,7 +220,7 @@ def test_kill_9_of_the_engine_in_the_middle_of_a_run(tmp_path: Path) -> None:
         for source in sources:
             source.join()
         engine = start_engine(stager.address, tmp_path / "checkpoint")
-        assert engine.wait(60) == 0
+        assert engine.wait(100) == 0
         assert check_results(reader, streams) == 1800
         check_commands(reader, NAMES, every=10, frames=1800)
         assert len(read_events(reader, "resumed")) == 3
@@ -297,8 +297,10 @@ def test_a_stager_that_was_away_is_told_of(tmp_path: Path) -> None:
             assert not running.is_alive()
         with StagerClient(mortal.address) as reader:
             assert check_results(reader, {"a": frames}) == 100
-            (away,) = read_events(reader, "stager_away")
-            assert away.data["downtime"] > 0
-            assert mortal.address in away.message
+            # More than once, where it is slow to answer again.
+            told = read_events(reader, "stager_away")
+            assert told
+            assert all(away.data["downtime"] > 0 for away in told)
+            assert all(mortal.address in away.message for away in told)
     finally:
         mortal.kill()
