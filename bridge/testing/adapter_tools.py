@@ -31,7 +31,7 @@ __all__ = [
     "skip",
 ]
 
-PATIENCE = 30.0
+PATIENCE = 60.0
 """Seconds after which a check gives up waiting for an answer or a frame."""
 
 _SHORT = 0.02

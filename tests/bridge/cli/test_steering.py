@@ -33,9 +33,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Any]]:
     """A run whose restarts wait for approval; it goes on until it is stopped."""
     folder = tmp_path_factory.mktemp("asked")
     path = write_walkers(folder, members=2, per_process=1, steps=2_000_000_000)
-    # On a busy machine a test may take longer than these runs are given.
-    text = path.read_text().replace('max_wall_time = "60 s"', 'max_wall_time = "10 min"')
-    path.write_text(text + RULES)
+    path.write_text(path.read_text() + RULES)
     more = ("--output", folder / "run", "--control", "ask", "--no-plots")
     process = start("run", path, *more)
     wait_for_frames(folder / "run", 50)
@@ -83,7 +81,7 @@ def test_people_approve_deny_and_command_and_the_rest_gets_its_default(
         waiting = tell.wait_for_waiting(folder)
         assert (waiting[-1]["kind"], waiting[-1]["default"]) == ("restart", "deny")
         name = waiting[-1]["id"]
-        code, output = tell("approve", folder, name, "--by", "Ada", "--wait", "20")
+        code, output = tell("approve", folder, name, "--by", "Ada", "--wait", "60")
         if code == 0:
             break
         assert TIME_LIMIT in output
@@ -94,7 +92,7 @@ def test_people_approve_deny_and_command_and_the_rest_gets_its_default(
     denied: Any = tell.json("deny", folder, tell.wait_for_waiting(folder)[-1]["id"])
     assert denied[0]["state"] == "denied"
 
-    pause = ("command", folder, "pause", "walker-1", "--key", "p1", "--wait", "20")
+    pause = ("command", folder, "pause", "walker-1", "--key", "p1", "--wait", "60")
     paused: Any = tell.json(*pause)
     assert [(one["verdict"], one["outcome"]) for one in paused] == [("sent", "applied")]
     again: Any = tell.json(*pause)
@@ -120,7 +118,7 @@ def test_people_approve_deny_and_command_and_the_rest_gets_its_default(
             1,
         )
 
-    code, output = tell("command", folder, "stop", "--all", "--wait", "30")
+    code, output = tell("command", folder, "stop", "--all", "--wait", "60")
     assert code == 0, output
     assert output.count("applied at step") == 2
     code, output, errors = finish(process)

@@ -24,8 +24,8 @@ WALKERS = """
 [run]
 name = "walkers"
 seed = 3
-max_wall_time = "60 s"
-drain = "20 s"
+max_wall_time = "10 min"
+drain = "60 s"
 
 [staging]
 durable = {durable}

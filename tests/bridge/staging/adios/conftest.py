@@ -118,7 +118,7 @@ class Running:
         except BaseException as error:
             self.error = error
 
-    def wait(self, timeout: float = 60.0) -> Ingested:
+    def wait(self, timeout: float = 100.0) -> Ingested:
         """Return the result, or raise the error."""
         self._thread.join(timeout)
         assert not self._thread.is_alive(), f"The ingest did not end within {timeout} s."
@@ -134,7 +134,7 @@ def ingest(stager: Stager, tmp_path: Path) -> Iterator[Callable[..., Running]]:
     running: list[Running] = []
 
     def start(*targets: str, simulation: str = "sim", **more: Any) -> Running:
-        limits = {"open_timeout": 20.0, "patience": 20.0}
+        limits = {"open_timeout": 60.0, "patience": 60.0}
         made = Ingest(
             [str(tmp_path / t) for t in targets], simulation, address=stager.address,
             **{**limits, **more},
@@ -168,7 +168,7 @@ def frames(client: StagerClient) -> Callable[..., FrameBatch]:
         out: list[FrameBatch] = []
         end = client.status(topic).end
         while position < end:
-            with client.fetch({topic: position}, wait=10.0) as got:
+            with client.fetch({topic: position}, wait=60.0) as got:
                 assert got, f"Nothing more of {simulation!r} came."
                 out += [b.copy() for b in got.batches]
                 position = got.positions[topic]
@@ -191,6 +191,6 @@ def reader(program: Program) -> Program:
 
 def lines_of(process: subprocess.Popen[str]) -> list[dict[str, Any]]:
     """Return what a reader saw, after its first line; it must end well."""
-    out, _ = process.communicate(timeout=60)
+    out, _ = process.communicate(timeout=100)
     assert process.returncode == 0
     return [json.loads(line) for line in out.splitlines()]

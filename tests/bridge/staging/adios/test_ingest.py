@@ -105,7 +105,7 @@ def test_a_writer_that_is_killed_in_a_step(writer, ingest, frames, client, event
 
 def test_another_writer_takes_over(writer, ingest, frames, events):
     writer("run", steps=10, kill=6)
-    running = ingest("run", reopen=20.0)
+    running = ingest("run", reopen=60.0)
     while running.ingest.lives < 1 or any(e.kind == "adios_retry" for e in events()) is False:
         assert running.error is None
     writer("run", first=4, steps=6)
@@ -139,11 +139,11 @@ def test_a_writer_that_stands_still_while_its_data_are_fetched(writer, ingest, c
     )
     process.stdin.write("\n")
     process.stdin.flush()
-    assert running.opened.wait(20.0), running.error
+    assert running.opened.wait(60.0), running.error
     process.stdin.write("\n" * 19)
     process.stdin.flush()
     stat = Path(f"/proc/{process.pid}/stat")
-    end = time.monotonic() + 20.0
+    end = time.monotonic() + 60.0
     while stat.read_text().rpartition(")")[2].split()[0] != "T":
         assert time.monotonic() < end, "The writer did not get as far as it should."
     while running.error is None:
@@ -218,7 +218,7 @@ def test_it_can_be_told_to_end(writer, ingest, client):
     process.stdin.write("\n" * 5)
     process.stdin.flush()
     running = ingest("run")
-    assert running.opened.wait(20.0), running.error
+    assert running.opened.wait(60.0), running.error
     running.ending.set()
     done = running.wait()
     assert not done.finished
@@ -232,9 +232,9 @@ def test_a_full_stream_makes_the_writer_wait(writer, ingest, client):
     process = writer("run", steps=40, atoms=atoms, queue=2)
     running = ingest("run", options=options)
     topic, seen = "frames/sim", 0
-    assert running.opened.wait(20.0), running.error
+    assert running.opened.wait(60.0), running.error
     while seen < 40:
-        with client.fetch({topic: seen}, group="g", commit={topic: seen}, wait=10.0) as got:
+        with client.fetch({topic: seen}, group="g", commit={topic: seen}, wait=60.0) as got:
             assert got
             for batch in got.batches:
                 assert batch.steps.tolist() == list(range(seen, seen + len(batch)))
