@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import logging
 import os
@@ -65,6 +64,7 @@ def execute(arguments: argparse.Namespace) -> int:
 
     from bridge.dashboard.opening import open_dashboard
     from bridge.dashboard.options import bind
+    from bridge.dashboard.priority import give_way
     from bridge.dashboard.server import serve
 
     logging.basicConfig(
@@ -95,8 +95,7 @@ def execute(arguments: argparse.Namespace) -> int:
         compare=arguments.compare,
     )
     # Whoever watches gives way to what is watched.
-    with contextlib.suppress(OSError):
-        os.nice(19)
+    give_way(19)
     try:
         listener = bind(options.host, options.port)
         port = listener.getsockname()[1]

@@ -15,6 +15,7 @@ import msgspec
 from bridge.config import parse_bytes
 from bridge.dashboard.opening import open_dashboard
 from bridge.dashboard.options import bind
+from bridge.dashboard.priority import give_way
 from bridge.dashboard.server import serve
 from bridge.dashboard.stores.memory import Limits
 from bridge.errors import AddressInUse
@@ -29,15 +30,16 @@ __all__ = ["main"]
 
 log = logging.getLogger(__name__)
 
-FAREWELL = "The run has ended; headrace dashboard RUN shows it again."
+FAREWELL = "The run has ended. To look at it again: headrace dashboard {}"
+
+_REASON = 123
+"""Bytes that a WebSocket may give as the reason of its end."""
 
 
 def _run(path: Path, arguments: list[str], stop: threading.Event) -> None:
     directory = RunDirectory(path)
     plan = Plan.read(directory)
     table = plan.configuration.dashboard
-    with contextlib.suppress(OSError):
-        os.nice(table.nice)
     base = Path(plan.base)
     dashboard, options = open_dashboard(
         path,
@@ -57,10 +59,21 @@ def _run(path: Path, arguments: list[str], stop: threading.Event) -> None:
         address = Address(url=options.url(port), port=port, pid=os.getpid())
         _publish(directory, address)
         log.info("The dashboard listens at %s.", options.url(port, token=False))
-        serve(dashboard, listener, stop, farewell=FAREWELL)
+        # From now on: where all processors are busy, its start alone would take minutes.
+        give_way(table.nice)
+        serve(dashboard, listener, stop, farewell=_farewell(directory))
     finally:
         dashboard.feed.close()
     log.info("The dashboard has ended.")
+
+
+def _farewell(directory: RunDirectory) -> str:
+    """Return what pages are told at the end: how to see the run again."""
+    for folder in (str(directory.path), f"…/{directory.path.name}", "RUN_DIR"):
+        text = FAREWELL.format(folder)
+        if len(text.encode()) <= _REASON:
+            return text
+    return FAREWELL.format("RUN_DIR")
 
 
 def _bind(directory: RunDirectory, table: DashboardTable) -> socket.socket:
