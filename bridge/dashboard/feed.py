@@ -207,7 +207,7 @@ class Feed(FrameViews):
             for row in rows:
                 row["engine"] = row["engine"] or self.about.adapter
                 row["last_command"] = commands.get(row["name"])
-                row["spark"] = memory.simulations.spark(row["name"], at)
+                row["spark"] = memory.simulations.spark(row["name"], at, whole=mean)
         rates = [r["rate"] for r in rows if r["rate"] is not None]
         speeds = [r["ns_per_day"] for r in rows if r["ns_per_day"] is not None]
         totals = {

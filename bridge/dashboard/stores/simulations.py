@@ -309,8 +309,12 @@ class SimulationStore:
             "pressure": _finite(values["pressure"]),
         }
 
-    def spark(self, simulation: str, at: float | None = None) -> list[float]:
-        """Return how the rate of frames went lately, in frames a second."""
+    def spark(
+        self, simulation: str, at: float | None = None, *, whole: bool = False
+    ) -> list[float]:
+        """Return how the rate of frames went lately, or in the `whole` run; frames a second."""
+        if whole and len(self.history) > 1:
+            return self._course(self.names.index(simulation))
         if at is None and self._sparked:
             return [round(v, 3) for v in self._all[simulation].spark]
         index = self.names.index(simulation)
@@ -319,6 +323,18 @@ class SimulationStore:
             float(t[index, column]) for _, t in self.history.before(at, SPARK) if index < len(t)
         ]
         return [0.0] * (SPARK - len(past)) + past
+
+    def _course(self, index: int) -> list[float]:
+        """Return the rate of one simulation from its first frame to its last."""
+        samples = [(t, rows[index]) for t, rows in self.history if index < len(rows)]
+        at = np.array([t for t, _ in samples])
+        frames = np.array([row[_AT["frames"]] for _, row in samples])
+        moved = np.flatnonzero(np.diff(frames) > 0)
+        if not len(moved):
+            return [0.0] * SPARK
+        edges = np.linspace(at[moved[0]], at[moved[-1] + 1], SPARK + 1)
+        counts = np.diff(np.interp(edges, at, frames)) / np.diff(edges)
+        return [round(float(v), 3) for v in counts]
 
 
 def _finite(value: float) -> float | None:

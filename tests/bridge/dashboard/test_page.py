@@ -55,6 +55,49 @@ def test_each_view_is_there() -> None:
         assert "export function mount(root, " in text
 
 
+def tokens(start: str) -> dict[str, str]:
+    text = (PAGE / "style.css").read_text(encoding="utf-8")
+    block = text[text.index(start) :].partition("}")[0]
+    return dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6})", block))
+
+
+def contrast(one: str, other: str) -> float:
+    """Contrast of two colours, from 1 to 21 (WCAG 2.2, relative luminance)."""
+
+    def luminance(colour: str) -> float:
+        channels = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+        r, g, b = (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels)
+        return 0.2126 * r + 0.7152 * g + 0.0722 * b
+
+    low, high = sorted((luminance(one), luminance(other)))
+    return (high + 0.05) / (low + 0.05)
+
+
+GROUNDS = ("bg", "surface", "raised", "sunken")
+SOFT = ("accent-soft", "warning-soft", "error-soft", "ok-soft")
+
+
+@pytest.mark.parametrize("theme", [":root {", ':root[data-theme="dark"] {'], ids=["light", "dark"])
+def test_texts_and_controls_can_be_told_from_their_ground(theme: str) -> None:
+    colours = tokens(theme)
+    texts = [(text, on) for text in ("text", "text-2", "text-3") for on in (*GROUNDS, *SOFT)]
+    texts += [(text, on) for text in ("accent", "ok", "warning", "error") for on in GROUNDS]
+    texts += [(text, f"{text}-soft") for text in ("accent", "ok", "warning", "error")]
+    texts += [("info", "accent-soft"), ("on-accent", "accent")]
+    graphics = [(mark, on) for mark in ("control", "accent", "error-mark") for on in GROUNDS]
+    poor = {
+        (one, on): round(contrast(colours[one], colours[on]), 2)
+        for least, pairs in ((4.5, texts), (3.0, graphics))
+        for one, on in pairs
+        if contrast(colours[one], colours[on]) < least
+    }
+    assert not poor
+
+
+def test_the_systems_dark_is_the_chosen_dark() -> None:
+    assert tokens(':root:not([data-theme="light"]) {') == tokens(':root[data-theme="dark"] {')
+
+
 def test_all_of_it_is_at_most_two_megabytes_compressed() -> None:
     files = [p for p in PAGE.rglob("*") if p.is_file()]
     assert sum(len(gzip.compress(p.read_bytes(), 6)) for p in files) <= 2_000_000

@@ -334,6 +334,7 @@ def test_rates_of_a_run_that_is_over_are_means() -> None:
     assert row["rate"] == pytest.approx(10.0)
     assert row["ns_per_day"] == pytest.approx(86.4 * 8 / 9)
     json.dumps(row, allow_nan=False)
+    assert store.spark("a", whole=True) == pytest.approx([10.0] * 32)
     store.expect("never came")
     store.look([status], {}, set(), 2000.0)
     assert store.rows(mean=True)[1]["rate"] is None

@@ -85,14 +85,15 @@ export function bar(root) {
 
   function draw() {
     const alarms = sorted(store.get("overview")?.alarms);
-    if (cut !== null && Date.now() - cut > 3000) {
+    if (cut !== null && (connection.farewell || Date.now() - cut > 3000)) {
       alarms.unshift({
         key: "connection",
         kind: "connection",
-        level: "error",
+        level: connection.farewell ? "info" : "error",
         simulation: "",
         since: cut / 1000,
         message:
+          connection.farewell ||
           "The dashboard's server is out of reach: what is shown is old. The run itself does not depend on it.",
       });
     }

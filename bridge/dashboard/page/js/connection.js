@@ -75,6 +75,8 @@ export class Connection {
   state = "connecting";
   /** Unix time in ms of the next try while `state` is "waiting". */
   retryAt = 0;
+  /** What the server said as it ended, a sentence; empty if it did not. */
+  farewell = "";
   /** Seconds that the server's clock is ahead of ours. */
   offset = 0;
 
@@ -179,6 +181,7 @@ export class Connection {
     this.#socket = socket;
     socket.onopen = () => {
       this.#tries = 0;
+      this.farewell = "";
       this.#heard = Date.now();
       this.#offsets = [];
       this.#become("open");
@@ -189,14 +192,19 @@ export class Connection {
       this.#heard = Date.now();
       this.#receive(socket, event.data);
     };
-    socket.onclose = () => {
-      if (socket === this.#socket) this.#wait();
+    socket.onclose = (event) => {
+      if (socket !== this.#socket) return;
+      if (event.reason) this.farewell = event.reason;
+      this.#wait();
     };
   }
 
   async #wait() {
     this.#socket = null;
-    const full = Math.min(LONGEST_WAIT, FIRST_WAIT * 2 ** this.#tries++);
+    // Whoever said good-bye is not back in a moment.
+    const full = this.farewell
+      ? LONGEST_WAIT
+      : Math.min(LONGEST_WAIT, FIRST_WAIT * 2 ** this.#tries++);
     const wait = full * (0.75 + 0.5 * Math.random());
     this.retryAt = Date.now() + wait * 1000;
     this.#become("waiting");

@@ -78,7 +78,9 @@ const TEXT = {
 };
 
 function connected() {
-  if (connection.state === "waiting") {
+  if (connection.farewell && connection.state !== "open") {
+    link.set("finished", "Dashboard over");
+  } else if (connection.state === "waiting") {
     const left = Math.max(0, Math.ceil((connection.retryAt - Date.now()) / 1000));
     link.set("warning", left > 0 ? `Reconnecting in ${left} s` : "Reconnecting…");
   } else if (connection.state === "open" && connection.at !== null) {
@@ -116,6 +118,7 @@ function showRun(run) {
 }
 
 function showTotals(data) {
+  put(figures[1].node.lastChild, data.totals?.mean ? "frames/s, mean" : "frames/s");
   const list = data.simulations ?? [];
   const totals = data.totals ?? {};
   const sum = (key) => list.reduce((all, one) => all + (one[key] || 0), 0);

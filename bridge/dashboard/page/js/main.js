@@ -138,7 +138,8 @@ async function route() {
       view,
       blank(
         `${view.title} is not here`,
-        "This part of the page could not be loaded from the server. The other views work without it.",
+        connection.farewell ||
+          "This part of the page could not be loaded from the server. The other views work without it.",
         ui.button("Try again", () => route(), { kind: "primary" }),
       ),
     );
@@ -231,13 +232,45 @@ store.on("alarms", (alarms) => {
 // -- keys --------------------------------------------------------------------------------------
 
 const KEYS = [
-  ["1 – 7", "Views"],
-  ["t", "Light or dark"],
-  ["/", "Filter of the view"],
-  ["Space", "Play or pause the replay"],
-  ["l", "Back to the present"],
-  ["?", "This help"],
-  ["Esc", "Close, or leave a field"],
+  [
+    "Everywhere",
+    [
+      ["1 – 7", "Views"],
+      ["/", "Filter of the view"],
+      ["Space", "Play or pause the replay"],
+      ["l", "Back to the present"],
+      ["t", "Light or dark"],
+      ["?", "This help"],
+      ["Esc", "Close, or leave a field"],
+    ],
+  ],
+  [
+    "Embedding",
+    [
+      ["+ −", "Zoom; or the wheel, or two fingers"],
+      ["← ↑ → ↓", "Move; or drag"],
+      ["0", "Show everything; or a double click"],
+      ["Enter", "Choose the frame nearest to the middle, with Shift one more; or click"],
+      [". ,", "Next and previous frame of its simulation"],
+      ["Shift+drag", "Choose a region; or turn on Options, Drag chooses frames"],
+      ["Esc", "Choose nothing"],
+    ],
+  ],
+  [
+    "Molecule, series and histograms",
+    [
+      ["← ↑ → ↓", "Turn the molecule; move the cursor of a plot"],
+      ["+ −", "Zoom the molecule, or the time of the series"],
+      ["0", "Show everything"],
+    ],
+  ],
+  [
+    "Lists of decisions and events",
+    [
+      ["↑ ↓", "Next and previous line"],
+      ["Home End", "First and last line"],
+    ],
+  ],
 ];
 
 function help() {
@@ -249,9 +282,27 @@ function help() {
         "div",
         { class: "stack" },
         h(
-          "dl",
-          { class: "keys" },
-          KEYS.map(([key, text]) => [h("dt", {}, h("kbd", {}, key)), h("dd", {}, text)]),
+          "div",
+          { class: "key-groups" },
+          KEYS.map(([title, keys]) =>
+            h(
+              "section",
+              { class: "stack" },
+              h("h3", {}, title),
+              h(
+                "dl",
+                { class: "keys" },
+                keys.map(([key, text]) => [
+                  h(
+                    "dt",
+                    {},
+                    key.split(" ").map((one) => (one === "–" ? "to" : h("kbd", {}, one))),
+                  ),
+                  h("dd", {}, text),
+                ]),
+              ),
+            ),
+          ),
         ),
         h(
           "p",
@@ -277,7 +328,7 @@ function help() {
           ".",
         ),
       ),
-    { testid: "help-dialog" },
+    { testid: "help-dialog", wide: true },
   );
 }
 
@@ -311,3 +362,21 @@ themed();
 bar(document.getElementById("alarms"));
 addEventListener("hashchange", route);
 route();
+
+// The other views are fetched while nothing else is to be done: the dashboard of a run ends with it,
+// and a view that was not opened before could not be had any more.
+const idle = window.requestIdleCallback ?? ((work) => setTimeout(work, 200));
+
+function fetchAhead([view, ...rest]) {
+  if (!view) return;
+  idle(() =>
+    import(`./views/${view.name}.js`)
+      .catch(() => null) // Whoever opens it is told.
+      .then(() => fetchAhead(rest)),
+  );
+}
+
+const first = store.on("overview", () => {
+  first();
+  setTimeout(() => fetchAhead(VIEWS.filter((view) => view !== current)), 1000);
+});

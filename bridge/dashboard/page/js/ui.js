@@ -133,12 +133,17 @@ export function segmented(label, choices, value, onchange, { testid = null } = {
     ),
   );
   group.append(...buttons);
-  group.set = (next) =>
+  group.set = (next) => {
+    // Where none is chosen, the keyboard comes in at the first one.
+    const at = Math.max(
+      0,
+      choices.findIndex((choice) => choice.value === next),
+    );
     choices.forEach((choice, i) => {
-      const on = choice.value === next;
-      buttons[i].setAttribute("aria-checked", String(on));
-      buttons[i].tabIndex = on ? 0 : -1;
+      buttons[i].setAttribute("aria-checked", String(choice.value === next));
+      buttons[i].tabIndex = i === at ? 0 : -1;
     });
+  };
   group.addEventListener("keydown", (event) => {
     const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
     const here = buttons.indexOf(document.activeElement);
@@ -266,7 +271,7 @@ export function toast(message, { level = "info", seconds = level === "error" ? 1
 }
 
 /** A dialog over the page; resolves to what `close(value)` was called with, null when left. */
-export function dialog(title, build, { testid = null } = {}) {
+export function dialog(title, build, { testid = null, wide = false } = {}) {
   return new Promise((resolve) => {
     let result = null;
     const close = (value = null) => {
@@ -275,7 +280,7 @@ export function dialog(title, build, { testid = null } = {}) {
     };
     const element = h(
       "dialog",
-      { class: "dialog", testid, "aria-label": title },
+      { class: ["dialog", wide && "wide"], testid, "aria-label": title },
       h(
         "header",
         {},

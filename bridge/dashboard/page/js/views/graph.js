@@ -248,7 +248,7 @@ export function graph(onSelect) {
     const second = [];
     if (node.version !== null && node.version !== undefined)
       second.push(`${node.drift ? "▲ drift, " : ""}model ${node.version}`);
-    if (Number.isFinite(node.state_bytes) && node.state_bytes !== null)
+    if (Number.isFinite(node.state_bytes) && node.state_bytes > 0)
       second.push(`${format.bytes(node.state_bytes)} ${node.kind === "stager" ? "held" : "state"}`);
     put(parts.line, cut(first.join(" · "), 28));
     put(parts.more, cut(second.join(" · "), 28));

@@ -35,6 +35,8 @@ export function mount(root, context) {
   ];
   let [rows, sequence, arranged, arrangement] = [[], [], 0, ""];
   let concerned = new Map();
+  // Of a run that is over, speeds are means of all of it.
+  let mean = false;
 
   const search = h("input", {
     type: "search",
@@ -142,12 +144,8 @@ export function mount(root, context) {
     const cell = (name, label) => {
       const value = h("span", { class: "value" });
       parts[name] = value;
-      const node = h(
-        "span",
-        { class: `cell ${name}` },
-        value,
-        label && h("span", { class: "label" }, label),
-      );
+      parts[`${name}Label`] = label && h("span", { class: "label" }, label);
+      const node = h("span", { class: `cell ${name}` }, value, parts[`${name}Label`]);
       parts[`${name}Cell`] = node;
       return node;
     };
@@ -206,6 +204,7 @@ export function mount(root, context) {
         : `${format.number(row.ns_per_day, 3)} ns/day`,
     );
     put(parts.rate, format.rate(row.rate));
+    put(parts.rateLabel, mean ? "frames/s, mean" : "frames/s");
     put(parts.lag, format.integer(row.lag));
     put(parts.drop, format.integer(row.dropped));
     const where = droppedWhere(row);
@@ -299,6 +298,9 @@ export function mount(root, context) {
   function draw(data) {
     if (!data) return;
     rows = data.simulations ?? [];
+    mean = Boolean(data.totals?.mean);
+    put(head.children[5], mean ? "Mean speed" : "Speed");
+    put(head.children[6], mean ? "Mean /s" : "Frames/s");
     concerned = new Map();
     for (const alarm of sorted(data.alarms)) {
       if (!alarm.simulation) continue;

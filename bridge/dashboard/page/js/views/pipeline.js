@@ -4,6 +4,10 @@ import { attribute, blank, format, h, icon, keyed, panel, put } from "../ui.js";
 import { graph } from "./graph.js";
 
 const COLUMNS = ["Operator", "Kind", "Frames/s", "Share of time", "Time spent", "State", "Model"];
+const TITLES = {
+  "Share of time": "Of the time since the last few statuses, how much this operator took",
+  State: "What it keeps, of all simulations together, when it was last saved",
+};
 const dash = (value, show) => (value === null || value === undefined ? format.none : show(value));
 
 const ENGINE = [
@@ -21,9 +25,23 @@ const ENGINE = [
   ["Set aside", (one) => format.integer(one.quarantined)],
   ["Analysed again", (one) => format.integer(one.replayed)],
   ["Checkpoints", (one) => format.integer(one.checkpoints)],
+  [
+    "State of all operators",
+    (one) =>
+      Object.keys(one.states ?? {}).length
+        ? format.bytes(Object.values(one.states).reduce((a, b) => a + b, 0))
+        : format.none,
+  ],
   ["Up for", (one) => format.duration(one.uptime)],
-  ["Told", (one) => format.clock(one.stamp)],
+  ["Last heard", (one) => format.clock(one.stamp)],
 ];
+
+/** What an operator keeps, saved with each checkpoint. */
+function stateOf(node) {
+  if (node.scope === "frame") return "none";
+  if (node.state_bytes === 0) return "none";
+  return dash(node.state_bytes, format.bytes);
+}
 
 /** Links to the engine's own pages: [{label, href}], http and https alone. */
 function pages(engine) {
@@ -73,6 +91,9 @@ export function mount(root, context) {
   drawing.header.querySelector(".actions").append(legend);
 
   const body = h("tbody", {});
+  const heads = COLUMNS.map((label, i) =>
+    h("th", { scope: "col", class: i > 1 && i < 6 ? "right" : null, title: TITLES[label] }, label),
+  );
   const operators = panel("Operators", { testid: "pipeline-operators" });
   operators.body.classList.add("flush", "scroll-x");
   operators.body.append(
@@ -85,9 +106,7 @@ export function mount(root, context) {
         h(
           "tr",
           {},
-          COLUMNS.map((label, i) =>
-            h("th", { scope: "col", class: i > 1 && i < 6 ? "right" : null }, label),
-          ),
+          heads,
         ),
       ),
       body,
@@ -97,8 +116,9 @@ export function mount(root, context) {
   const engine = panel("Engine", { testid: "pipeline-engine" });
   const list = h("dl", { class: "facts" });
   const links = h("div", { class: "line" });
+  const without = h("p", { class: "muted", hidden: true });
   const none = h("p", { class: "muted" }, "The engine has not told of itself yet.");
-  engine.body.append(h("div", { class: "stack" }, none, list, links));
+  engine.body.append(h("div", { class: "stack" }, none, list, links, without));
 
   const learned = panel("Models", { testid: "pipeline-models" });
   const cards = h("div", { class: "stack" });
@@ -140,7 +160,7 @@ export function mount(root, context) {
       dash(node.rate, format.rate),
       dash(node.share, format.percent),
       dash(node.seconds, format.duration),
-      dash(node.state_bytes, format.bytes),
+      stateOf(node),
       node.version === null || node.version === undefined
         ? format.none
         : `${node.version}${node.drift ? " ▲ drift" : ""}`,
@@ -217,19 +237,17 @@ export function mount(root, context) {
     const told = data.engine;
     none.hidden = Boolean(told);
     const shown = told ? [...ENGINE] : [];
-    const checkpoints =
-      data.checkpoints && typeof data.checkpoints === "object"
-        ? Object.entries(data.checkpoints)
-        : [];
+    const size = data.checkpoints?.bytes;
+    put(heads[2], data.mean ? "Frames/s, mean" : "Frames/s");
     keyed(
       list,
       facts,
       [
-        ...shown.map(([label, show]) => ({ label, text: show(told) })),
-        ...checkpoints.map(([label, value]) => ({
-          label: `Checkpoint: ${format.words(label)}`,
-          text: typeof value === "number" ? format.number(value) : String(value),
+        ...shown.map(([label, show]) => ({
+          label: label === "Frames/s" && data.mean ? "Frames/s, mean" : label,
+          text: show(told),
         })),
+        ...(Number.isFinite(size) ? [{ label: "Newest checkpoint", text: format.bytes(size) }] : []),
       ],
       (fact) => fact.label,
       (fact) => {
@@ -238,6 +256,10 @@ export function mount(root, context) {
       },
       (parts, fact) => put(parts.value, fact.text),
     );
+    put(without, told?.engine === "spark" && told.state === "running" && !pages(told).length
+      ? "Spark shows no page here: without a cluster it runs inside the engine's process, where its page is off (spark.ui.enabled)."
+      : "");
+    without.hidden = !without.headraceText;
     const signature = JSON.stringify(pages(told));
     if (links.dataset.shown !== signature) {
       links.dataset.shown = signature;
