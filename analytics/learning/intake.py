@@ -84,14 +84,28 @@ class Portion:
         Row of the batch at which each sample is complete, increasing.
     zone
         Where each belongs; see `HoldOut`. A pair across a border belongs nowhere.
+    offsets
+        Of the batch's frames.
+    simulation
+        Whose they are.
     """
 
-    __slots__ = ("arrays", "number", "zone")
+    __slots__ = ("arrays", "number", "offsets", "simulation", "zone")
 
-    def __init__(self, arrays: tuple[Array, ...], number: Integers, zone: Array) -> None:
+    def __init__(
+        self,
+        arrays: tuple[Array, ...],
+        number: Integers,
+        zone: Array,
+        offsets: Integers,
+        *,
+        simulation: str,
+    ) -> None:
         self.arrays = arrays
         self.number = number
         self.zone = zone
+        self.offsets = offsets
+        self.simulation = simulation
 
 
 class Intake:
@@ -164,16 +178,18 @@ class Intake:
             if many:
                 number = np.repeat(number, rows.shape[1])
                 arrays = tuple(a.reshape(-1, *a.shape[2:]) for a in arrays)
-            return Portion(arrays, number, zones[number])
+            return Portion(
+                arrays, number, zones[number], batch.offsets, simulation=batch.simulation
+            )
         x, y, number = self._pairs.push(
             batch.simulation, rows, offsets=batch.offsets, epochs=batch.epochs, steps=batch.steps
         )
         later = zones[number]
         earlier = self._hold_out.zones(batch.simulation, batch.offsets[number] - self._lag)
         both = np.where(earlier == later, later, np.int8(2))
-        return Portion((x, y), number, both)
+        return Portion((x, y), number, both, batch.offsets, simulation=batch.simulation)
 
-    def put(self, batch: FrameBatch, portion: Portion, start: int, stop: int) -> None:
+    def put(self, portion: Portion, start: int, stop: int) -> None:
         """Take up the samples that are complete at some rows of the batch."""
         first, last = np.searchsorted(portion.number, (start, stop))
         arrays = [a[first:last] for a in portion.arrays]
@@ -186,13 +202,13 @@ class Intake:
                 elif chosen.any():
                     buffer.put(*(a[chosen] for a in arrays))
             self.recent.put(*arrays)
-            self._note(batch, portion.number[first:last][zone == TRAINING])
+            self._note(portion, portion.number[first:last][zone == TRAINING])
 
-    def _note(self, batch: FrameBatch, rows: Integers) -> None:
+    def _note(self, portion: Portion, rows: Integers) -> None:
         if not len(rows):
             return
-        ranges = self.trained_on.setdefault(batch.simulation, [])
-        for first, stop in _runs(batch.offsets[np.unique(rows)]):
+        ranges = self.trained_on.setdefault(portion.simulation, [])
+        for first, stop in _runs(portion.offsets[np.unique(rows)]):
             if self._lag:
                 _add(ranges, first - self._lag, stop - self._lag)
             _add(ranges, first, stop)

@@ -14,6 +14,7 @@ import numpy.typing as npt
 import torch
 
 from analytics.learning.buffers import make_buffer
+from analytics.learning.drift import Drift
 from analytics.learning.held_out import HoldOut
 from analytics.learning.intake import Intake, check_lag, check_target, part_of, rows_of
 from analytics.learning.judge import Judge
@@ -21,6 +22,7 @@ from analytics.learning.model import MODELS, StreamModel, make_model
 from analytics.learning.schedule import Schedule, check_choice
 from analytics.learning.tensors import choose_device
 from analytics.learning.trainer import Trainer, Update
+from analytics.learning.waiting import Waiting
 from analytics.learning.watching import DriftWatch
 from analytics.statistics.moments import input_columns
 from analytics.statistics.schedule import check_count
@@ -204,15 +206,17 @@ class Train(GlobalOperator):
             held=self.held_out_frames,
             recent=self.judge.window,
         )
+        self.waiting = Waiting(self.intake)
         self.drift = DriftWatch(drift or {}, seed=seed) if watch_drift else None
         self.trainer: Trainer | None = None
         self.frames = 0
         self.starved = 0
         self._prepared = False
         self._tried = 0
-        self._extra = 0
+        self.extra = 0
         self._loss = 0.0
         self._judged_at = 0
+        self._why: list[str] = []
         self._passed_over: set[str] = set()
         self.alone = True
         self.workers = 1
@@ -238,14 +242,13 @@ class Train(GlobalOperator):
         n, start = len(rows), 0
         columns = self._columns(n)
         if not self.alone:
-            # Updates are made in turn with the others: see `join`.
-            self.intake.put(batch, portion, 0, n)
-            self.frames += n
+            # Taken up in turn with the others, as updates are made: see `join`.
+            self.waiting.add(portion)
             self._show(columns, 0, n)
             return batch.with_columns(columns)
         while start < n:
             stop = min(n, start + self._next() - self.frames)
-            self.intake.put(batch, portion, start, stop)
+            self.intake.put(portion, start, stop)
             self._show(columns, start, stop)
             self.frames += stop - start
             self._act(context)
@@ -314,14 +317,14 @@ class Train(GlobalOperator):
         if self._prepared:
             for _ in range(due - self._tried):
                 self._update(trainer, context)
-                if self._extra:
+                if self.extra:
                     self._update(trainer, context)
-                    self._extra -= 1
-                    if not self._extra and trainer.updates > self._judged_at:
+                    self.extra -= 1
+                    if not self.extra and trainer.updates > self._judged_at:
                         self.consider(context)
         self._tried = due
-        if not self.frames % self.watch_every:
-            self._watch(trainer, context)
+        if not self.frames % self.watch_every and self.watch(context):
+            self.retrain(context)
 
     # ---------------------------------------------------------------- learning
 
@@ -457,19 +460,25 @@ class Train(GlobalOperator):
             loss=self._loss,
         )
 
-    def look(self, context: Context) -> tuple[Array, ...]:
-        """Look at the model in service; return the newest samples, if there are enough."""
+    def take(self, frames: int) -> None:
+        """Take up frames that wait, in a team, until so many were."""
+        self.frames += self.waiting.take(frames - self.frames)
+
+    def watch(self, context: Context) -> list[Drift]:
+        """Look at the model in service, and for drift, on the newest samples if there are enough.
+
+        Returns
+        -------
+        list of Drift
+            What is to be learned from anew; none where that goes on already, or has not begun.
+        """
         recent = self.intake.recent
         if len(recent) < recent.capacity or not recent.capacity:
-            return ()
+            return []
         samples = recent.content()
         self.judge.watch(samples, context, frames=self.frames)
-        return samples
-
-    def _watch(self, trainer: Trainer, context: Context) -> None:
-        samples = self.look(context)
-        if self.drift is None or not samples:
-            return
+        if self.drift is None:
+            return []
         newest = samples[0] if self.target else samples[-1]
         drifts = self.drift.update(newest, self.judge.in_service(), self.judge.number)
         for drift in drifts:
@@ -482,23 +491,30 @@ class Train(GlobalOperator):
                 reference=drift.reference,
                 frames=self.frames,
             )
-        if drifts and self._prepared and not self._extra:
-            self._extra = self.retrain_updates
-            trainer.restart_schedule()
+        self._why = [drift.why for drift in drifts]
+        return drifts if self._prepared and not self.extra else []
+
+    def retrain(self, context: Context, *, tells: bool = True) -> None:
+        """Begin the schedule anew, and make more updates for a while; tell of it, if it `tells`."""
+        trainer = self.trainer
+        assert trainer is not None
+        self.extra = self.retrain_updates
+        trainer.restart_schedule()
+        if tells:
             context.event(
                 "retraining",
-                f"Because of the drift, the schedule begins anew, and {self._extra} updates come "
+                f"Because of the drift, the schedule begins anew, and {self.extra} updates come "
                 "on top of those that are due; then a candidate is judged.",
                 updates=trainer.updates,
-                extra=self._extra,
-                why=[drift.why for drift in drifts],
+                extra=self.extra,
+                why=self._why,
             )
 
     def join(self, **place: Any) -> Member:
         """Train together with other workers from now on.
 
-        The operator only takes in frames then, and the updates are made in the rounds of the
-        member that is returned; drift is not looked for.
+        The operator only keeps frames then, and they are taken up, and the updates made, in the
+        rounds of the member that is returned.
 
         Parameters
         ----------
@@ -542,11 +558,12 @@ class Train(GlobalOperator):
         state: dict[str, Any] = {
             "frames": self.frames,
             "prepared": self._prepared,
-            "counts": [self._tried, self._extra, self._judged_at, self.starved],
+            "counts": [self._tried, self.extra, self._judged_at, self.starved],
             "loss": self._loss,
             "input_shape": None,
         }
         state |= {f"intake {k}": v for k, v in self.intake.save().items()}
+        state |= {f"waiting {k}": v for k, v in self.waiting.save().items()}
         state |= {f"judge {k}": v for k, v in self.judge.save().items()}
         if self.drift is not None:
             state |= {f"drift {k}": v for k, v in self.drift.save().items()}
@@ -559,9 +576,10 @@ class Train(GlobalOperator):
         """Take up a state."""
         self.frames = int(state["frames"])
         self._prepared = bool(state["prepared"])
-        self._tried, self._extra, self._judged_at, self.starved = map(int, state["counts"])
+        self._tried, self.extra, self._judged_at, self.starved = map(int, state["counts"])
         self._loss = float(state["loss"])
         self.intake.restore(part_of(state, "intake"))
+        self.waiting.restore(part_of(state, "waiting"))
         self.judge.restore(part_of(state, "judge"))
         if self.drift is not None:
             self.drift.restore(part_of(state, "drift"))

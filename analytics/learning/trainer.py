@@ -92,6 +92,8 @@ class Trainer:
         Updates done, those that were skipped not among them.
     skipped
         Updates whose loss or gradient was not finite.
+    rate_from
+        Update with which the schedule began.
     """
 
     def __init__(
@@ -128,7 +130,7 @@ class Trainer:
         )
         self._generator = torch.Generator(self.device).manual_seed(seed)
         # The rate begins anew after drift; moments of the optimiser go on.
-        self._rate_from = 0
+        self.rate_from = 0
 
     @property
     def ready(self) -> bool:
@@ -179,7 +181,7 @@ class Trainer:
         """Make the step that follows from the gradients, unless something is not finite."""
         limit = self.clip or math.inf
         norm = float(torch.nn.utils.clip_grad_norm_(self._parameters, limit))
-        rate = self.schedule(self.updates - self._rate_from)
+        rate = self.schedule(self.updates - self.rate_from)
         done = math.isfinite(loss) and math.isfinite(norm)
         if done:
             self._optimiser.step(rate)
@@ -201,7 +203,7 @@ class Trainer:
 
     def restart_schedule(self) -> None:
         """Begin the schedule anew, warm-up and all, with the next update."""
-        self._rate_from = self.updates
+        self.rate_from = self.updates
 
     # ---------------------------------------------------------------- together
 
@@ -210,12 +212,14 @@ class Trainer:
         shared = [_plain(t) for t in self.model.state_dict().values()]
         return shared + self._optimiser.shared_state()
 
-    def take_shared(self, shared: Sequence[Tensor], *, updates: int, seed: int) -> None:
+    def take_shared(
+        self, shared: Sequence[Tensor], *, updates: int, rate_from: int, seed: int
+    ) -> None:
         """Take up what `shared_state` returned of another worker's trainer.
 
         Parameters
         ----------
-        shared, updates
+        shared, updates, rate_from
             The other's.
         seed
             From which, and the number of updates, this worker's noise begins.
@@ -225,7 +229,7 @@ class Trainer:
             for tensor in self.model.state_dict().values():
                 tensor.copy_(next(rest))
         self._optimiser.take_shared(list(rest))
-        self.updates = updates
+        self.updates, self.rate_from = updates, rate_from
         self._generator.manual_seed((seed << 32) + updates)
 
     # ------------------------------------------------------------------- state
@@ -235,7 +239,7 @@ class Trainer:
         state: dict[str, Any] = {
             "updates": self.updates,
             "skipped": self.skipped,
-            "rate_from": self._rate_from,
+            "rate_from": self.rate_from,
             "noise": np.array(self._generator.get_state().numpy()),
         }
         state |= {f"model {k}": v for k, v in save_model(self.model).items()}
@@ -260,7 +264,7 @@ class Trainer:
         self.buffer.restore(part("buffer"))
         self._generator.set_state(torch.from_numpy(np.array(state["noise"], np.uint8)))
         self.updates, self.skipped = int(state["updates"]), int(state["skipped"])
-        self._rate_from = int(state["rate_from"])
+        self.rate_from = int(state["rate_from"])
 
 
 def _plain(tensor: Tensor) -> Tensor:

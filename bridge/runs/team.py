@@ -51,6 +51,11 @@ class Turn(Protocol):
 class Learning(Protocol):
     """What an operator does together with those of other workers, between its frames."""
 
+    @property
+    def hungry(self) -> bool:
+        """Whether frames are wanted before the next round; they are then looked for."""
+        ...
+
     def turn(self, *, ended: bool, stopped: bool) -> Turn:
         """Make one round; all workers call it in turn. See `Learner`."""
         ...

@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 
 _IDLE = 0.05  # seconds to wait for frames where there is nothing else to do
 _ASK = 0.25  # seconds between two questions whether everything was read
+_STEADY = 3600.0  # seconds that a batch may take: how much is read must not follow from the clock
 
 
 class _Asked:
@@ -93,6 +94,9 @@ def work(
         contextlib.chdir(training.base),
         connect(plan.stager, name=f"worker {rank}", keys=client_keys(plan.keys)) as client,
     ):
+        options = training.options
+        if "batch_seconds" not in table.engine:
+            options = msgspec.structs.replace(options, batch_seconds=_STEADY)
         engine = LocalEngine(
             training.pipeline(),
             Observing(
@@ -101,7 +105,7 @@ def work(
                 wanted=wanted_by(rank, plan.size),
             ),
             checkpoint=output / f"{training.name}-{rank}.checkpoint",
-            options=training.options,
+            options=options,
         )
         engine.begin()
         report = _learn(engine, plan, rank, stop or threading.Event(), ready_file(output, rank))
@@ -126,14 +130,16 @@ def _learn(
     ready.touch()
     has_read_all, busy = _Asked(engine), False
     while True:
-        came = engine.step(0.0 if busy else _IDLE)
-        ended = plan.until == "finished" and has_read_all(came=came > 0)
+        # Frames that the others are not ready for are not read yet.
+        reads = learning.hungry
+        came = engine.step(0.0 if busy else _IDLE) if reads else 0
+        ended = plan.until == "finished" and has_read_all(came=bool(came) or not reads)
         turn = learning.turn(ended=ended, stopped=stop.is_set())
         for event in turn.events:
             engine.tell(event)
         if turn.over:
             break
-        busy = bool(came or turn.updates)
+        busy = bool(came or turn.updates or not learning.hungry)
     engine.end()
     statistics = engine.statistics()
     return TrainingReport(

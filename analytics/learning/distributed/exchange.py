@@ -14,7 +14,7 @@ from analytics.learning.distributed.team import Team
 __all__ = ["Exchange"]
 
 _OFTEN = 0.5  # seconds after which something is sent in any case
-_SIGNS = 2  # numbers that go along with the parameters: who has ended, who was told to stop
+_SIGNS = 3  # numbers that go with the parameters: who has ended, was told to stop, saw drift
 
 
 class Exchange:
@@ -40,6 +40,8 @@ class Exchange:
         Exchanges that were blended in.
     over
         All groups had ended when they sent, or one was told to stop.
+    drifted
+        Whether a group saw drift before what was blended in last.
     """
 
     def __init__(
@@ -52,9 +54,10 @@ class Exchange:
         self._sent: Tensor = torch.zeros(0)
         self._since, self._at = 0, time.monotonic()
         self.done = 0
-        self.over = False
+        self.over = self.drifted = False
+        self._saw_drift = False
 
-    def step(self, updates: int, *, ended: bool, stopped: bool) -> None:
+    def step(self, updates: int, *, ended: bool, stopped: bool, drift: bool = False) -> None:
         """Send, or take up what has come; called by the whole group after some updates.
 
         Parameters
@@ -63,8 +66,11 @@ class Exchange:
             Made since the last call.
         ended, stopped
             Whether the group has nothing left to do, or was told to stop; the same on all of it.
+        drift
+            Whether it saw drift since the last call; all groups are told.
         """
         team = self._team
+        self.drifted, self._saw_drift = False, self._saw_drift or drift
         self._since += updates
         came = 0.0
         if self._work is not None:
@@ -86,7 +92,8 @@ class Exchange:
         self._since, self._at = 0, time.monotonic()
         with torch.no_grad():
             flat = torch.cat([p.detach().reshape(-1) for p in self._parameters])
-            signs = torch.tensor([float(ended), float(stopped)]).to(flat)
+            signs = torch.tensor([float(n) for n in (ended, stopped, self._saw_drift)]).to(flat)
+            self._saw_drift = False
             self._sent = torch.cat([flat, signs])
         self._work = self._team.send(self._sent)
 
@@ -106,7 +113,8 @@ class Exchange:
                 n = parameter.numel()
                 parameter.copy_(both[at : at + n].view_as(parameter))
                 at += n
-            ended, stopped = (float(n) for n in both[-_SIGNS:])
+            ended, stopped, drifted = (float(n) for n in both[-_SIGNS:])
+        self.drifted = drifted > 0.0
         self.over = ended >= groups or stopped > 0.0
         self._work = None
         self.done += 1

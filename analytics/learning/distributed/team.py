@@ -72,6 +72,11 @@ class Team:
     Every call waits at most `Place.timeout` seconds for the others, and then says for whom. One
     thread uses it.
 
+    Attributes
+    ----------
+    weight
+        That all batches of the last `reduce` had together.
+
     Parameters
     ----------
     place
@@ -88,6 +93,7 @@ class Team:
     def __init__(self, place: Place, device: torch.device | str = "cpu") -> None:
         self.place = place
         self.device = torch.device(device)
+        self.weight = 0.0
         self._counts: dict[str, int] = {}
         limit = timedelta(seconds=place.timeout)
         if place.host in ("127.0.0.1", "localhost", "::1"):
@@ -183,7 +189,7 @@ class Team:
             except RuntimeError:
                 with self._together("group", self.members):
                     raise
-        total = float(flat[-1])
+        total = self.weight = float(flat[-1])
         if total:
             flat /= total
         at = 0

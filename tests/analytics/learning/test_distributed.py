@@ -49,8 +49,10 @@ def stager() -> Iterator[Stager]:
     end_all()
 
 
-def make_plan(stager: Stager, folder: Path, *, groups: int = 1) -> TeamPlan:
-    table = TrainingTable(operators=(OPERATOR,), behind=0, workers=2, groups=groups)
+def make_plan(stager: Stager, folder: Path, *, groups: int = 1, portion: int = 256) -> TeamPlan:
+    table = TrainingTable(
+        operators=(OPERATOR,), behind=0, workers=2, groups=groups, engine={"max_frames": portion}
+    )
     training = Training(
         name="team", table=table, base=str(ROOT), where="t.toml", registry=str(folder / "models")
     )
@@ -101,6 +103,29 @@ def test_workers_of_two_machines_train_one_model(stager: Stager, tmp_path: Path)
     with StagerClient(stager.address) as client:
         (event,) = read_events(client, "stream_passed_over")
     assert event.simulation == "odd"
+
+
+@pytest.mark.timeout(300)
+def test_recorded_streams_train_the_same_model(stager: Stager, tmp_path: Path) -> None:
+    # One stream for each worker, of different lengths, in portions of different sizes.
+    for rank, frames in ((0, 400), (1, 260)):
+        wants = wanted_by(rank, 2)
+        name = next(name for i in range(50) if wants(name := f"s{i}"))
+        source = ScriptedSource(
+            name, [make_frames(name, frames, {"x": (6,)}), END], address=stager.address
+        )
+        source.start()
+        source.join()
+    found = []
+    for portion in (256, 37):
+        folder = tmp_path / str(portion)
+        report = run_team(make_plan(stager, folder, portion=portion), folder)
+        assert report is not None
+        assert report.figures["train"]["updates"] == int(0.2 * ((400 + 260) // 2 - 60))
+        found += parameters_of(folder)
+    for key, value in found[0].items():
+        for other in found[1:]:
+            np.testing.assert_array_equal(value, other[key])
 
 
 def as_toml(value: object) -> str:
