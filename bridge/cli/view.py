@@ -14,11 +14,13 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from bridge.cli.news import News
+from bridge.commands import Event
 from bridge.runs.quantities import convert_time, pick_time_unit
 from bridge.runs.supervision import Supervisor
 from bridge.runs.watch import SimulationState, Snapshot
 
-__all__ = ["LiveView", "PlainView", "format_time"]
+__all__ = ["LiveView", "PlainView", "describe_event", "format_time"]
 
 _STYLES = {"info": "", "warning": "yellow", "error": "bold red", "log": "dim"}
 _PHASES = {
@@ -33,12 +35,19 @@ _PHASES = {
 ROWS = 16
 """Simulations that are shown one by one; of more, the first and a line that sums up the rest."""
 DECISIONS = 6
+EVENTS = 4
 
 
 def format_time(value: float, unit: str) -> str:
     """Return a simulated time in the unit in which it is easiest to read."""
     shown = pick_time_unit(value, unit)
     return f"{convert_time(value, unit, shown):.4g} {shown}".rstrip()
+
+
+def describe_event(event: Event) -> str:
+    """Return an event as one line."""
+    whom = f", {event.simulation}" if event.simulation else ""
+    return f"{event.kind.replace('_', ' ')}{whom}: {event.message}"
 
 
 class PlainView:
@@ -57,6 +66,7 @@ class PlainView:
         self._every = every
         self._due = every
         self._phase = ""
+        self._news = News()
 
     def __enter__(self) -> Self:
         return self
@@ -70,18 +80,24 @@ class PlainView:
         return None
 
     def update(self, snapshot: Snapshot, supervisor: Supervisor, elapsed: float) -> None:
-        """Write a line when the phase changes, and every few seconds."""
+        """Write a line when the phase changes and every few seconds, and what events tell."""
+        for event in self._news.fresh(snapshot, elapsed):
+            self.tell(describe_event(event), event.level)
         if supervisor.phase != self._phase:
             self._phase = supervisor.phase
             self._line(f"{elapsed:7.1f} s  {self._phase}")
         elif elapsed >= self._due:
             self._due = elapsed + self._every
+            if supervisor.phase != "running":
+                self._line(f"{elapsed:7.1f} s  {self._phase}: waiting {supervisor.waiting_for}")
+                return
             rate = sum(s.rate for s in snapshot.simulations)
             lag = sum(s.lag for s in snapshot.simulations)
+            applied = snapshot.counts.get("applied", 0)
             self._line(
                 f"{elapsed:7.1f} s  {self._phase}: {snapshot.frames} frames, {rate:.0f}/s, "
                 f"lag {lag}, {format_time(snapshot.total_time, snapshot.time_unit)} simulated, "
-                f"{snapshot.counts.get('applied', 0)} commands applied"
+                f"{applied} command{'' if applied == 1 else 's'} applied"
             )
 
     def tell(self, message: str, level: str) -> None:
@@ -110,6 +126,8 @@ class LiveView:
         self._live = Live(Text("Starting…"), console=console, auto_refresh=False, transient=False)
         self._drawn = 0.0
         self._phase = ""
+        self._news = News()
+        self._events: deque[Text] = deque(maxlen=EVENTS)
 
     def __enter__(self) -> Self:
         self._live.start()
@@ -129,6 +147,8 @@ class LiveView:
         if now - self._drawn < 0.25 and supervisor.phase == self._phase:
             return
         self._drawn, self._phase = now, supervisor.phase
+        for event in self._news.fresh(snapshot, elapsed):
+            self._events.append(Text(describe_event(event), style=_STYLES[event.level]))
         self._live.update(self._draw(snapshot, supervisor, elapsed), refresh=True)
 
     def tell(self, message: str, level: str) -> None:
@@ -148,6 +168,8 @@ class LiveView:
             self._engine(snapshot),
             self._decisions(snapshot),
         ]
+        if self._events:
+            parts += [Text("\nevents", style="bold"), *self._events]
         if snapshot.target is not None:
             parts.append(Text(snapshot.target.message, style="bold green"))
         if snapshot.error:

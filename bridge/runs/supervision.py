@@ -232,7 +232,7 @@ class Supervisor:
         running = self._running(self._children)
         names = ", ".join(n for n in running if n in self.members)
         return {
-            "starting": f"up to {self.start:g} s for the stager to listen and who reads to begin",
+            "starting": f"up to {self.start:g} s for {self._awaited} to begin",
             "running": "for the members to finish",
             "draining": f"up to {self.drain:g} s for {names or 'the members'} to end",
             "finishing": f"up to {self.drain:g} s for {self._late} to read what is left",
@@ -254,6 +254,13 @@ class Supervisor:
     @property
     def _readers(self) -> list[str]:
         return [ENGINE, *self.trainers]
+
+    @property
+    def _awaited(self) -> str:
+        if self._children[ENGINE].state == "idle":
+            return "the stager"
+        late = [n for n in self._readers if n not in self._heard and self.state(n) in _COMING]
+        return ", ".join(late).replace(ENGINE, "the engine") or "the members"
 
     @property
     def _late(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 from rich.console import Console
 
@@ -60,7 +61,7 @@ def test_the_live_view_shows_simulations_engine_decisions_and_target() -> None:
 def test_before_anything_is_known_it_says_so() -> None:
     text = draw(Snapshot(), "starting")
     assert "not heard of yet" in text
-    assert "waiting up to 60 s for the stager to listen" in text
+    assert "waiting up to 60 s for the stager to begin" in text
 
 
 def test_many_simulations_are_summed_up() -> None:
@@ -71,16 +72,51 @@ def test_many_simulations_are_summed_up() -> None:
 
 def test_without_a_terminal_there_are_plain_lines() -> None:
     out = io.StringIO()
-    supervisor = Supervisor(("walker-0",))
+    supervisor = Supervisor(("walker-0",), trainers=("trainer-net",))
+    supervisor.begin(0.0)
     with PlainView(Console(file=out, width=80), every=5.0) as view:
         view.update(make_snapshot(), supervisor, 0.0)
+        supervisor.ready("stager", 1.0)
+        supervisor.ready("engine", 2.0)
         view.update(make_snapshot(), supervisor, 6.0)
+        supervisor.phase = "running"
         view.update(make_snapshot(), supervisor, 7.0)
+        view.update(make_snapshot(), supervisor, 12.0)
         view.tell("It broke.", "error")
     lines = out.getvalue().splitlines()
     assert lines[0].split() == ["0.0", "s", "starting"]
-    assert "200 frames, 100/s, lag 6, 20 ps simulated, 1 commands applied" in lines[1]
-    assert lines[2:] == ["error: It broke."]
+    assert lines[1].endswith("starting: waiting up to 60 s for trainer-net to begin")
+    assert lines[2].split() == ["7.0", "s", "running"]
+    assert "200 frames, 100/s, lag 6, 20 ps simulated, 1 command applied" in lines[3]
+    assert lines[4:] == ["error: It broke."]
+
+
+def test_events_that_matter_are_told_once() -> None:
+    events = [
+        Event("candidate", "A copy.", stamp=1.0),
+        Event("first_model", "It scores -7.", stamp=2.0),
+        Event("engine_failed", "Told elsewhere.", level="error", stamp=3.0),
+        Event("dropped", "One.", simulation="walker-0", level="warning", stamp=4.0),
+        Event("dropped", "Two.", simulation="walker-0", level="warning", stamp=5.0),
+        Event("dropped", "Three.", simulation="walker-1", level="warning", stamp=6.0),
+    ]
+    snapshot = replace(make_snapshot(), events=tuple(events))
+    later = replace(snapshot, events=(*events[3:], Event("promoted", "Better.", stamp=7.0)))
+    out = io.StringIO()
+    supervisor = Supervisor(("walker-0",))
+    supervisor.begin(0.0)
+    with PlainView(Console(file=out, width=80), every=99.0) as view:
+        for shown in (snapshot, snapshot, later):
+            view.update(shown, supervisor, 1.0)
+    assert [line for line in out.getvalue().splitlines() if ":" in line] == [
+        "first model: It scores -7.",
+        "warning: dropped, walker-0: One.",
+        "warning: dropped, walker-1: Three.",
+        "promoted: Better.",
+    ]
+    text = draw(later)
+    assert "events" in text
+    assert "promoted: Better." in text
 
 
 def test_times_are_shown_in_a_readable_unit() -> None:
