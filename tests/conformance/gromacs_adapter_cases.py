@@ -110,7 +110,7 @@ def _argon() -> Path:
     subprocess.run(
         [str(GMX), "-nobackup", "grompp", "-f", "md.mdp", "-c", "box.gro", "-p", "topol.top",
          "-o", "md.tpr"],
-        cwd=path, check=True, capture_output=True, timeout=60.0,
+        cwd=path, check=True, capture_output=True, timeout=110.0,
     )  # fmt: skip
     return path
 

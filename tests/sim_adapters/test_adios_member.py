@@ -25,8 +25,8 @@ WRITER = Path(__file__).parents[1] / "bridge" / "staging" / "adios" / "writers.p
 RUN = """
 [run]
 name = "melt"
-max_wall_time = "90 s"
-drain = "30 s"
+max_wall_time = "5 min"
+drain = "60 s"
 
 [simulation]
 adapter = "sim_adapters.adios_member:AdiosWriter"
@@ -59,12 +59,14 @@ def run(stager: Stager, tmp_path: Path) -> Run:
     return start
 
 
+# On a machine that is ten times slower, it takes a minute.
+@pytest.mark.timeout(300)
 def test_a_run_of_a_program_over_sst(tmp_path: Path) -> None:
     path = tmp_path / "run.toml"
     path.write_text(RUN.format(writer=WRITER))
     done = subprocess.run(
         [sys.executable, "-m", "bridge.cli", "run", path, "--output", tmp_path / "out"],
-        capture_output=True, text=True, timeout=110, check=False,
+        capture_output=True, text=True, timeout=280, check=False,
     )  # fmt: skip
     log = tmp_path / "out" / "logs" / "melt.log"
     said = log.read_text()[-1500:] if log.exists() else ""
@@ -77,7 +79,7 @@ def test_a_run_of_a_program_over_sst(tmp_path: Path) -> None:
 def test_a_file_that_is_there(run: Run, client: StagerClient, tmp_path: Path) -> None:
     subprocess.run(
         [sys.executable, WRITER, tmp_path / "sim.bp", "engine=BP5", "steps=6"],
-        check=True, timeout=60,
+        check=True, timeout=100,
     )  # fmt: skip
     run()
     assert read_stream(client, "sim").steps.tolist() == list(range(6))
@@ -104,7 +106,7 @@ def test_a_program_that_is_killed_goes_on(run: Run, client: StagerClient) -> Non
 
 def test_what_an_earlier_run_left_is_not_read(run: Run, client: StagerClient, tmp_path: Path):
     old = [sys.executable, WRITER, tmp_path / "sim.bp", "engine=BP5", "steps=9"]
-    subprocess.run(old, check=True, timeout=60)
+    subprocess.run(old, check=True, timeout=100)
     with pytest.raises(MemberFailed, match="before it ended; what is there is of an earlier"):
         run("elsewhere.bp", "engine=BP5", "steps=3")
     run("sim.bp", "engine=BP5", "steps=3", resume=True)

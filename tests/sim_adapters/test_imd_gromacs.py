@@ -19,7 +19,11 @@ from tests.sim_adapters.common import read_stream, wait_until
 from tests.sim_adapters.imd_common import Sidecar, read_events
 
 GMX = shutil.which("gmx")
-pytestmark = pytest.mark.skipif(GMX is None, reason="GROMACS (gmx) is not installed.")
+pytestmark = [
+    pytest.mark.skipif(GMX is None, reason="GROMACS (gmx) is not installed."),
+    # On a busy machine, its preparation alone takes a minute.
+    pytest.mark.timeout(300),
+]
 
 EVERY = 10
 TIMESTEP = 0.002
@@ -53,7 +57,7 @@ water
 def gmx(folder: Path, *arguments: str, said: str = "") -> None:
     command = [str(GMX), "-nobackup", *arguments]
     done = subprocess.run(
-        command, cwd=folder, capture_output=True, text=True, timeout=60, check=False, input=said
+        command, cwd=folder, capture_output=True, text=True, timeout=120, check=False, input=said
     )
     assert done.returncode == 0, done.stderr
 
