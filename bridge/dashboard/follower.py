@@ -144,14 +144,15 @@ class Follower:
             self._wake.clear()
             began = time.monotonic()
             cpu = time.thread_time()
+            listed: list[TopicStatus] | None = None
             if began >= listing or client.instance != self._instance:
-                self._list(client)
+                listed = self._list(client)
                 few = len(self._memory.topics) < FEW
-                listing = began + (RETRY if few or not self.pipeline else LIST)
+                listing = _beat(began, RETRY if few or not self.pipeline else LIST)
             behind = self.read(client)
             if not began < look <= began + self._look_every:
                 # After the records: the engine's word on the lag is among them.
-                self._look(client)
+                self._look(client, listed)
                 self.on_look()
                 look = _beat(began, self._look_every)
             self.connected, self.error = True, ""
@@ -194,8 +195,8 @@ class Follower:
 
     # ------------------------------------------------------------------- listing
 
-    def _list(self, client: ClientLike) -> None:
-        """Look which topics there are; after a change of stagers, where they begin."""
+    def _list(self, client: ClientLike) -> list[TopicStatus]:
+        """Return which topics there are; after a change of stagers, look where they begin."""
         topics = client.topics("", schemas=False)
         if not self.pipeline:
             self.pipeline = guess_pipeline(topics)
@@ -221,6 +222,7 @@ class Follower:
             for name in (*ALWAYS, *told):
                 self._positions.setdefault(name, 0)
         self._instance = client.instance
+        return topics
 
     def _find_others(self, client: ClientLike, topics: list[TopicStatus]) -> set[str]:
         """Return the topics that are not those that were read, but others of the same names.
@@ -262,9 +264,11 @@ class Follower:
             self.skipped[topic.name] = begin - topic.low
         return begin
 
-    def _look(self, client: ClientLike) -> None:
+    def _look(self, client: ClientLike, listed: list[TopicStatus] | None = None) -> None:
+        """Take in how the streams of frames stand; of all topics, where they were just listed."""
         memory = self._memory
-        topics = client.topics(FRAMES, schemas=False)
+        topics = client.topics(FRAMES, schemas=False) if listed is None else listed
+        topics = [topic for topic in topics if topic.name.startswith(FRAMES)]
         with memory.lock:
             unknown = memory.simulations.undeclared(topics)
         declared: list[TopicStatus] = []

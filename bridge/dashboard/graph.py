@@ -35,8 +35,7 @@ def make_graph(
     engine = _status(memory, pipeline, at)
     shares = _shares(memory, pipeline, at)
     if over and engine is not None:
-        engine = _mean(engine)
-        shares = _all_shares(engine)
+        engine, shares = _mean(memory, pipeline, engine)
     states = _states(memory, pipeline, at)
     nodes = [_simulations_node(rows, about), _stager_node(memory)]
     operators = _operators(about, engine)
@@ -79,9 +78,26 @@ def _status(memory: Memory, pipeline: str, at: float | None) -> EngineStatistics
     return history.at(at)
 
 
-def _mean(status: EngineStatistics) -> EngineStatistics:
-    rate = status.frames / status.uptime if status.uptime > 0 else 0.0
-    return msgspec.structs.replace(status, rate=round(rate, 1))
+def _mean(
+    memory: Memory, pipeline: str, last: EngineStatistics
+) -> tuple[EngineStatistics, dict[str, float]]:
+    """Return an engine's last status with its mean rate, and the shares of time of all of it.
+
+    Of the time in which frames came: it may have waited long for the first, or after the last.
+    """
+    begin, end = 0.0, last.uptime
+    for _, status in memory.statuses[pipeline]:
+        if not status.frames:
+            begin = status.uptime
+        elif status.frames == last.frames:
+            end = status.uptime
+            break
+    lasted = end - begin
+    if lasted <= 0:
+        return last, _all_shares(last)
+    rate = round(last.frames / lasted, 1)
+    shares = {name: min(1.0, seconds / lasted) for name, seconds in last.seconds.items()}
+    return msgspec.structs.replace(last, rate=rate), shares
 
 
 def _all_shares(status: EngineStatistics) -> dict[str, float]:
@@ -200,8 +216,7 @@ def _beside(
         status = _status(memory, name, at)
         shares = _shares(memory, name, at)
         if over and status is not None:
-            status = _mean(status)
-            shares = _all_shares(status)
+            status, shares = _mean(memory, name, status)
         mine = next((m for m in models if m["pipeline"] == name), None)
         out.append(
             {

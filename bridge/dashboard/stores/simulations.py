@@ -67,7 +67,7 @@ class SimulationStore:
         self.history: History[Array] = History(limit, 0.9)
         self.names: list[str] = []
         self._all: dict[str, _One] = {}
-        self._sparked = 0.0
+        self._sparked = self._looked = 0.0
         self._means: tuple[bytes, Array] = (b"", np.zeros((0, 2)))
 
     def expect(self, simulation: str) -> None:
@@ -158,7 +158,7 @@ class SimulationStore:
         rows = np.zeros((len(self.names), len(FIELDS)))
         for i, one in enumerate(self._all.values()):
             rows[i] = self._row(one, progress.get(one.name), one.name in paused)
-        self.latest = rows
+        self.latest, self._looked = rows, now
         self.history.add(now, rows)
 
     latest: Array = np.zeros((0, len(FIELDS)))
@@ -239,6 +239,9 @@ class SimulationStore:
     def _take_means(self, table: Array) -> Array:
         """Return the mean rate and speed of each simulation."""
         samples = [(stamp, rows) for stamp, rows in self.history if len(rows)]
+        if self._looked and (not samples or samples[-1][0] < self._looked):
+            # The history may have no room yet for the end.
+            samples.append((self._looked, table))
         stamps = np.array([stamp for stamp, _ in samples])
         out = np.full((len(table), 2), np.nan)
         for i in range(len(table)):

@@ -335,6 +335,11 @@ def test_rates_of_a_run_that_is_over_are_means() -> None:
     assert row["ns_per_day"] == pytest.approx(86.4 * 8 / 9)
     json.dumps(row, allow_nan=False)
     assert store.spark("a", whole=True) == pytest.approx([10.0] * 32)
+    quick = SimulationStore()
+    for second, frames in ((0.0, 0), (1.0, 10), (1.5, 15)):
+        status = TopicStatus("frames/a", "frames", end=frames, connected=True)
+        quick.look([status], {}, set(), 1000.0 + second)
+    assert quick.rows(mean=True)[0]["rate"] == pytest.approx(10.0)
     store.expect("never came")
     store.look([status], {}, set(), 2000.0)
     assert store.rows(mean=True)[1]["rate"] is None

@@ -119,7 +119,8 @@ export function bar(root) {
     const changed = !known || news || keys.size !== known.size;
     if (news && sound.on) beep();
     known = keys;
-    if (changed) store.set("alarms", alarms);
+    // That a dashboard has ended with its run is nothing to count.
+    if (changed) store.set("alarms", alarms.filter((alarm) => alarm.level !== "info"));
   }
 
   function make() {

@@ -27,7 +27,8 @@ const age = h("span", {
   title: "From the server's stamp to the screen, median",
 });
 const link = badge("waiting", { testid: "connection-state" });
-link.setAttribute("role", "status");
+// The alarms tell those who listen of a lost connection; a countdown would be read each second.
+link.setAttribute("aria-live", "off");
 
 /** Fills the header; `buttons` stand at its end. */
 export function header(buttons) {
@@ -127,7 +128,7 @@ function showTotals(data) {
     running === list.length || list.every((one) => one.state === "finished")
       ? format.integer(list.length)
       : `${running} of ${format.integer(list.length)}`,
-    format.rate(totals.rate ?? sum("rate")),
+    format.rate("rate" in totals ? totals.rate : sum("rate")),
     format.integer(totals.lag ?? sum("lag")),
     format.integer(totals.dropped ?? sum("dropped")),
     format.integer(totals.quarantined ?? sum("quarantined")),

@@ -5,14 +5,15 @@ import { attribute, h, keyed } from "./ui.js";
 let lists = 0;
 
 /**
- * Options: `label`, `testid`, `rowHeight` in pixels, `key(item)`, `make(item)` to {node, ...},
+ * Options: `label`, `testid`, `rowHeight` in pixels (`narrowHeight` on a phone), `key(item)`, `make(item)` to {node, ...},
  * `update(parts, item)`, `onSelect(item)`. Returns {element, set(items), select(key)}. What somebody
  * has scrolled to stays where it is when rows come in above it.
  */
 export function virtualList({
   label,
   testid = null,
-  rowHeight,
+  rowHeight: wideHeight,
+  narrowHeight = wideHeight,
   key,
   make,
   update,
@@ -26,6 +27,8 @@ export function virtualList({
     space,
   );
   const nodes = new Map();
+  const narrow = matchMedia("(max-width: 560px)");
+  let rowHeight = narrow.matches ? narrowHeight : wideHeight;
   let [items, chosen, pending] = [[], null, false];
 
   function draw() {
@@ -97,6 +100,14 @@ export function virtualList({
       element.scrollTop = top + rowHeight - element.clientHeight;
     pick(items[next]);
   });
+  function turned() {
+    rowHeight = narrow.matches ? narrowHeight : wideHeight;
+    for (const parts of nodes.values()) parts.index = -1;
+    space.style.setProperty("height", `${items.length * rowHeight}px`);
+    soon();
+  }
+
+  narrow.addEventListener("change", turned);
   const sized = new ResizeObserver(soon);
   sized.observe(element);
 
@@ -121,6 +132,9 @@ export function virtualList({
       chosen = name;
       draw();
     },
-    close: () => sized.disconnect(),
+    close() {
+      sized.disconnect();
+      narrow.removeEventListener("change", turned);
+    },
   };
 }

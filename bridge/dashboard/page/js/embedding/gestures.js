@@ -4,6 +4,8 @@ import { inside } from "./grid.js";
 
 const STILL = 4;
 const STEP = 40;
+// Pixels about a finger in which a point is meant, and in which a tap does not count as a drag.
+const [FINGER, UNSTEADY] = [22, 10];
 
 /** Make `figure` listen; what was chosen goes to `figure.events.pick(i, more)` and `.region(list)`. */
 export function steer(figure) {
@@ -24,11 +26,10 @@ export function steer(figure) {
     canvas.setPointerCapture?.(event.pointerId);
     figure.leave();
     if (pointers.size === 2) {
-      const [a, b] = [...pointers.values()];
-      pinch = Math.hypot(a[0] - b[0], a[1] - b[1]);
+      pinch = between(pointers);
       drag = null;
       figure.region = null;
-    } else {
+    } else if (pointers.size === 1) {
       drag = { start: at, last: at, moved: false, places: event.shiftKey || figure.selecting ? [at] : null, more: event.ctrlKey || event.metaKey };
     }
   });
@@ -41,14 +42,16 @@ export function steer(figure) {
     }
     pointers.set(event.pointerId, at);
     if (pinch !== null && pointers.size === 2) {
-      const [a, b] = [...pointers.values()];
-      const now = Math.hypot(a[0] - b[0], a[1] - b[1]);
-      if (now > 0) figure.zoom(pinch / now, (a[0] + b[0]) / 2, (a[1] + b[1]) / 2);
+      const now = between(pointers);
+      // What is between the fingers stays there.
+      figure.pan(now.x - pinch.x, now.y - pinch.y);
+      if (now.apart > 0 && pinch.apart > 0) figure.zoom(pinch.apart / now.apart, now.x, now.y);
       pinch = now;
       return;
     }
     if (!drag) return;
-    drag.moved ||= Math.hypot(at[0] - drag.start[0], at[1] - drag.start[1]) > STILL;
+    const still = event.pointerType === "touch" ? UNSTEADY : STILL;
+    drag.moved ||= Math.hypot(at[0] - drag.start[0], at[1] - drag.start[1]) > still;
     if (!drag.moved) return;
     if (drag.places) {
       if (figure.regionKind === "lasso") drag.places.push(at);
@@ -71,7 +74,8 @@ export function steer(figure) {
       return;
     }
     if (!done.moved) {
-      const i = figure.at(...at);
+      const touched = event.pointerType === "touch";
+      const i = touched ? figure.at(...at, FINGER) : figure.at(...at);
       if (i >= 0) figure.events.pick(i, done.more || Boolean(done.places));
       figure.region = null;
     } else if (done.places) {
@@ -110,6 +114,11 @@ export function steer(figure) {
     event.stopPropagation();
     action();
   });
+}
+
+function between(pointers) {
+  const [a, b] = [...pointers.values()];
+  return { x: (a[0] + b[0]) / 2, y: (a[1] + b[1]) / 2, apart: Math.hypot(a[0] - b[0], a[1] - b[1]) };
 }
 
 function corners([x0, y0], [x1, y1]) {

@@ -1,5 +1,6 @@
 // The lines themselves: uPlot, with restarts marked, a cursor and a range shared by all panels.
 
+import { format } from "../format.js";
 import uPlot from "../../vendor/uplot/uPlot.esm.js";
 import { lineStyle, themeOf } from "./theme.js";
 
@@ -64,7 +65,7 @@ export class SeriesPlot {
       },
       scales: { x: { time }, y: { distr: log ? 3 : 1 } },
       axes: [
-        axis(titles[0], { size: 40 }),
+        axis(titles[0], { size: 40, values: time ? undefined : (_, values) => values.map(place) }),
         axis(titles[1], { size: 62, values: log ? undefined : (_, values) => values.map(short) }),
       ],
       series: [{}, ...lines(smooth), ...(smooth ? lines(false) : [])],
@@ -200,4 +201,9 @@ function short(value) {
   const size = Math.abs(value);
   if (size >= 1e5 || size < 1e-3) return value.toExponential(2).replace("e+", "e");
   return String(Number(value.toPrecision(5)));
+}
+
+// Steps and times have many digits, and those that tell two of them apart are the last.
+function place(value) {
+  return Number.isInteger(value) ? format.integer(value) : short(value);
 }

@@ -109,7 +109,8 @@ class EmbeddingView {
       fit: () => this.figure.fit(),
     });
     this.#choices();
-    this.count = h("span", { class: "emb-count", role: "status", testid: "embedding-count" });
+    // Not read aloud at each change, of which there are ten a second.
+    this.count = h("span", { class: "emb-count", testid: "embedding-count" });
     this.strip = new Strip(ui);
     this.legend = new Legend(ui, () => {
       this.#shown();
@@ -187,12 +188,17 @@ class EmbeddingView {
       const title = space?.labels?.[k] || name;
       const radians = degrees && unit !== "deg" && unit !== "°";
       return {
-        title: degrees ? `${title} / °` : withUnit(title, unit),
+        // Labels of a map say their unit themselves, as those of its plots do.
+        title: /\/|°/.test(title) ? title : withUnit(title, degrees ? "°" : unit),
         factor: radians ? 180 / Math.PI : 1,
         limits: degrees ? (radians ? [-Math.PI, Math.PI] : [-180, 180]) : null,
       };
     };
     figure.axes = { x: axis(config.x, 0), y: axis(config.y, 1) };
+    figure.canvas.setAttribute(
+      "aria-label",
+      `Points of the reduced space, ${figure.axes.y.title} against ${figure.axes.x.title}`,
+    );
     // Versions are aligned with the one before; which one the axes are of is said all the same.
     const { newest } = this.points;
     if (newest > 1) for (const one of Object.values(figure.axes)) one.title += ` (${versionName(newest)})`;

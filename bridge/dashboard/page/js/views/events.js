@@ -104,11 +104,12 @@ export function mount(root, context) {
     },
     h("option", { value: "" }, "All simulations"),
   );
-  const shown = h("span", { class: "muted", "aria-live": "polite" });
+  const shown = h("span", { class: "muted" });
   const list = virtualList({
     label: "Events, newest first",
     testid: "events",
     rowHeight: ROW,
+    narrowHeight: 54,
     key: (event) => event.number,
     onSelect: choose,
     make() {

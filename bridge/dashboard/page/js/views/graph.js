@@ -146,6 +146,13 @@ function path(from, to, { vertical, back, height }, edge) {
   };
 }
 
+/** What is counted on an edge that has a total. */
+function totalOf(edge) {
+  if (edge.to === "guard") return edge.total === 1 ? "decision" : "decisions";
+  if (edge.from === "guard") return "sent";
+  return edge.to.startsWith("service/") ? "answers" : "in all";
+}
+
 function facts(edge) {
   const lines = [];
   if (Number.isFinite(edge.rate) && edge.rate !== null) lines.push(`${format.rate(edge.rate)}/s`);
@@ -153,7 +160,7 @@ function facts(edge) {
     lines.push(format.duration(edge.latency));
   if (Number.isFinite(edge.lag) && edge.lag !== null) lines.push(`lag ${format.integer(edge.lag)}`);
   if (Number.isFinite(edge.total) && edge.total !== null)
-    lines.push(`${format.integer(edge.total)} in all`);
+    lines.push(`${format.integer(edge.total)} ${totalOf(edge)}`);
   return lines;
 }
 
@@ -242,8 +249,6 @@ export function graph(onSelect) {
     if (Number.isFinite(node.rate) && node.rate !== null) first.push(`${format.rate(node.rate)}/s`);
     if (Number.isFinite(node.share) && node.share !== null)
       first.push(`${format.percent(node.share)} of the time`);
-    if (node.kind === "simulation-group" && node.count > 1)
-      first.push(`${format.integer(node.count)} streams`);
     if (Number.isFinite(node.answers)) first.push(`${format.integer(node.answers)} answers`);
     const second = [];
     if (node.version !== null && node.version !== undefined)

@@ -328,8 +328,8 @@ export class HistogramPanel {
     }
     if (!this._grid) return this._say("No rows yet.");
     const { meta, values } = this._grid;
-    const words = [`${(meta.total ?? 0).toLocaleString("en")} frames.`];
-    if (meta.outside) words.push(`${meta.outside.toLocaleString("en")} lie outside the axes.`);
+    const words = [`${this.ui.format.integer(meta.total ?? 0)} frames.`];
+    if (meta.outside) words.push(`${this.ui.format.integer(meta.outside)} lie outside the axes.`);
     if (meta.sampled) words.push("Made from a sample of the frames.");
     if (meta.kind === "free_energy") words.push(`−RT ln p at ${meta.temperature ?? this._temperature()} K, its least value set to 0.`);
     else if (this._grid.log && this._grid.y) words.push("Colours are logarithmic.");

@@ -92,7 +92,7 @@ class MoleculeView {
       this.atomControls, this.fieldControls, this.atomOptions,
       ui.button("Fit", () => this.#viewer?.fit(), { kind: "quiet", testid: "molecule-fit", title: "Show everything (0, or a double click)" }));
     this.stage = h("div", { class: "mol-stage" });
-    this.caption = h("div", { class: "mol-caption", role: "status", testid: "molecule-caption" });
+    this.caption = h("div", { class: "mol-caption", testid: "molecule-caption" });
     this.note = h("div", { class: "mol-note", testid: "molecule-note" });
     const panel = ui.panel("Molecule", { testid: "molecule-panel", class: "mol-panel", actions: exportButtons(ui, "molecule", {
       png: () => this.#png(), csv: () => this.#csv(),

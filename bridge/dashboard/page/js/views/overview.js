@@ -204,7 +204,7 @@ export function mount(root, context) {
         : `${format.number(row.ns_per_day, 3)} ns/day`,
     );
     put(parts.rate, format.rate(row.rate));
-    put(parts.rateLabel, mean ? "frames/s, mean" : "frames/s");
+    put(parts.rateLabel, mean ? "/s mean" : "frames/s");
     put(parts.lag, format.integer(row.lag));
     put(parts.drop, format.integer(row.dropped));
     const where = droppedWhere(row);

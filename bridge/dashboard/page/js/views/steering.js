@@ -148,6 +148,7 @@ export function mount(root, context) {
     label: "Ledger, newest first",
     testid: "ledger",
     rowHeight: ROW,
+    narrowHeight: 84,
     key: (line) => line.id,
     onSelect: (line) => choose(line.id),
     make(line) {
