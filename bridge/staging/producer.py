@@ -30,6 +30,10 @@ from bridge.staging.spread import connect
 __all__ = ["Producer", "ProducerStatistics", "Resumed"]
 
 
+_LARGE = 1 << 16
+"""Bytes from which on a frame's checksum is made by itself, right after it was written."""
+
+
 @dataclass(frozen=True, slots=True)
 class Resumed:
     """Where a stream stood when this producer opened it."""
@@ -253,8 +257,8 @@ class Producer:
         Parameters
         ----------
         send
-            Have it sent now. Else it may stay here until `send` is called, so that several frames
-            share one message.
+            Have it sent now. Else it stays here until `send` is called, or until there is no room
+            for more, so that several frames share one message.
 
         Raises
         ------
@@ -274,14 +278,16 @@ class Producer:
         self._frames += 1
         if row == opened.sent:
             opened.stamp = self._io.now()
+        self._io.gathers = not send
         opened.filled = row + 1
         if send:
             self.send()
+        elif self._frame_bytes >= _LARGE:
+            self._io.gather_here()
 
     def send(self) -> None:
-        """Have everything sent that was put; never blocks."""
-        if self._io.idle:
-            self._io.wake()
+        """Send everything that was put, from this thread; never blocks."""
+        self._io.send_here()
 
     def put_many(
         self,
@@ -540,6 +546,9 @@ class Producer:
         )
         self._open = opened
         self._io.begin(opened)
+        if self._io.gathers and self._io.wants_lease:
+            # Nobody else asks for the next segment meanwhile.
+            self._io.send_here(frames=False)
         return opened
 
     def _dropped_more(self, count: int) -> None:

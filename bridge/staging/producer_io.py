@@ -88,6 +88,10 @@ class ProducerIO:
         self.rank = rank
         self.now = time.time
         self.idle = False
+        # What was put waits for `send_here`, so that it shares a message, and the I/O thread, which
+        # would take time from the one that puts, leaves it alone.
+        self.gathers = False
+        self._gathered: list[Sent] = []  # with their checksums, and not sent yet
         self.failure: HeadraceError | None = None
         self.dropped = 0
         self.acknowledged = 0
@@ -157,22 +161,48 @@ class ProducerIO:
     def send_soon(self, nbytes: int) -> None:
         """Send what was put, or have it sent: at once if it is little and the last was long ago."""
         small = nbytes <= SEND_AT_ONCE and time.monotonic() - self._spoke > SELDOM
-        if not (small and self._at_work.acquire(blocking=False)):
+        if small:
+            self.send_here()
+        else:
+            self.wake()
+
+    def gather_here(self) -> None:
+        """Make the checksums of what was put, while it is warm; it is sent with what comes next."""
+        if self._at_work.acquire(blocking=False):
+            try:
+                self._gathered += self._gather()
+            finally:
+                self._at_work.release()
+
+    def send_here(self, *, frames: bool = True) -> None:
+        """Send what was put, in the caller's thread; if the I/O thread is at work, that does it.
+
+        Without `frames` only what else there is to say: that another segment is wanted.
+        """
+        if not self._at_work.acquire(blocking=False):
+            self.gathers = self.gathers and not frames
             self.wake()
             return
         try:
-            self._send_all()
+            self._send_all(frames=frames)
         except HeadraceError as error:
             self._fault = error
             self.wake()
         finally:
             self._at_work.release()
 
+    @property
+    def wants_lease(self) -> bool:
+        """Whether another segment is to be asked for with what is sent next."""
+        return self._room.wants_lease and not self._lease_number
+
     def take_room(self, rows: int, lead: int, ids: bool) -> tuple[memoryview, int, int, int] | None:
         """Return buffer, position, segment and capacity for a chunk, or None if there is none."""
         found = self._room.take(rows, lead, ids, self._window.inline_bytes)
         if found is None:
             self._crowded = self._crowded or time.monotonic()
+            # What is not sent keeps its room.
+            self.gathers = False
             self.wake()
         else:
             self._crowded = 0.0
@@ -321,7 +351,8 @@ class ProducerIO:
         with self._at_work:
             busy = self._work()
         self.idle = True
-        if busy or any(o.filled > o.sent for o in list(self._chunks)) or self._appends:
+        waits = not self.gathers and any(o.filled > o.sent for o in list(self._chunks))
+        if busy or waits or self._appends:
             timeout = 0.0
         else:
             timeout = 0.5
@@ -350,7 +381,7 @@ class ProducerIO:
             raise self._fault
         ask, self._ask = self._ask, False
         ask = ask and bool(self._window)
-        busy = self._send_all()
+        busy = self._send_all(frames=self._hurry or not self.gathers)
         if ask:
             # What was sent before somebody began to wait is acknowledged now.
             self._send(m.Ping(self._session.number()))
@@ -368,8 +399,11 @@ class ProducerIO:
         self._spoke = time.monotonic()
         self._session.channel.send([m.encode(message), *(buffers or ())])
 
-    def _send_all(self) -> bool:
-        sent = self._gather()
+    def _send_all(self, *, frames: bool = True) -> bool:
+        sent: list[Sent] = []
+        if frames:
+            sent, self._gathered = self._gathered, []
+            sent += self._gather(MAX_PARTS - len(sent))
         if sent:
             self._commit(sent)
         if self._room.wants_lease and not self._lease_number:
@@ -395,10 +429,10 @@ class ProducerIO:
         writer, stop = (self._token, at + 1) if at >= 0 else ("", -1)
         self._send(m.Append(number, topic, writer, at, stop, self.now()), [data])
 
-    def _gather(self) -> list[Sent]:
+    def _gather(self, most: int = MAX_PARTS) -> list[Sent]:
         out: list[Sent] = []
         chunks = self._chunks
-        while chunks and len(out) < MAX_PARTS:
+        while chunks and len(out) < most:
             opened = chunks[0]
             # In this order: once `closed` is seen, `filled` does not change any more.
             closed = opened.closed
@@ -600,6 +634,7 @@ class ProducerIO:
         self._lease_number = 0
         self._room.wants_lease = not self._room.leases_waiting
         self._ask_ring()
+        self._gathered.clear()
         self._commit(list(self._window.unacknowledged()), hurry=True)
         unanswered, self._unanswered = self._unanswered, {}
         # Before what was not sent yet, so that numbers come in their order.

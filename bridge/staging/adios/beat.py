@@ -7,13 +7,12 @@ limit the signal ends the process, whatever it does, and the parent finds here w
 
 from __future__ import annotations
 
-import contextlib
 import mmap
 import os
 import signal
 import struct
-from collections.abc import Iterator
 from dataclasses import dataclass
+from types import TracebackType
 
 __all__ = ["Beat", "Progress"]
 
@@ -53,6 +52,8 @@ class Beat:
         self.frames = 0
         self.skipped = 0
         self.step = -1
+        self._doing = ""
+        self._text = b""
 
     @classmethod
     def create(cls) -> Beat:
@@ -65,21 +66,15 @@ class Beat:
 
     def tell(self, limit: float = 0.0, doing: str = "") -> None:
         """Write down how far this is, and what is done now."""
-        text = doing.encode()[:_TEXT]
-        _LAYOUT.pack_into(self._memory, 0, self.frames, self.skipped, self.step, limit, len(text))
-        if text:
-            self._memory[_LAYOUT.size : _LAYOUT.size + len(text)] = text
+        if doing and doing is not self._doing:
+            self._doing, self._text = doing, doing.encode()[:_TEXT]
+            self._memory[_LAYOUT.size : _LAYOUT.size + len(self._text)] = self._text
+        length = len(self._text) if doing else 0
+        _LAYOUT.pack_into(self._memory, 0, self.frames, self.skipped, self.step, limit, length)
 
-    @contextlib.contextmanager
-    def within(self, limit: float, doing: str) -> Iterator[None]:
+    def within(self, limit: float, doing: str) -> _Within:
         """End the process if what happens inside lasts longer than `limit` seconds."""
-        self.tell(limit, doing)
-        signal.setitimer(signal.ITIMER_REAL, limit)
-        try:
-            yield
-        finally:
-            signal.setitimer(signal.ITIMER_REAL, 0.0)
-            self.tell()
+        return _Within(self, limit, doing)
 
     def read(self) -> Progress:
         """Return what was written last."""
@@ -91,3 +86,27 @@ class Beat:
         """Let go of the memory."""
         self._memory.close()
         os.close(self.descriptor)
+
+
+class _Within:
+    """A time limit; entered several times a step, hence no generator."""
+
+    __slots__ = ("_beat", "_doing", "_limit")
+
+    def __init__(self, beat: Beat, limit: float, doing: str) -> None:
+        self._beat = beat
+        self._limit = limit
+        self._doing = doing
+
+    def __enter__(self) -> None:
+        self._beat.tell(self._limit, self._doing)
+        signal.setitimer(signal.ITIMER_REAL, self._limit)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        signal.setitimer(signal.ITIMER_REAL, 0.0)
+        self._beat.tell()

@@ -18,7 +18,7 @@ from bridge.staging.adios.child import Said
 from bridge.staging.keys import load_keys
 from bridge.staging.messages import StreamOptions
 from bridge.staging.producer import Producer
-from bridge.transports.adios import Engine, Head, Reader, Source, read_mapping
+from bridge.transports.adios import Engine, Head, Reader, Source, Status, read_mapping
 
 __all__ = ["ReadTask", "work"]
 
@@ -40,7 +40,8 @@ _AWAKE = 0.1
 """Seconds after a step for which looks follow closely."""
 
 _TURN = 0.5
-"""Seconds of a wait for room after which it is seen whether somebody wants an end."""
+"""Seconds of a wait for room, or of looks for a step, after which it begins anew: to see whether
+somebody wants an end, and to show that this process lives."""
 
 _NO_WAY_BACK = (
     "The frames of {!r} come over ADIOS2, which carries no commands: nobody hears of it. Link the "
@@ -98,6 +99,7 @@ class _Ingesting:
         self.sources = [
             Source(target, engine=task.engine, parameters=parameters) for target in task.targets
         ]
+        self._words = {s: f"a word about the next step of {s.described}" for s in self.sources}
         self._data = f"the data of a step of {self.sources[0].described}"
         if len(self.sources) > 1:
             self._data += f" and of {len(self.sources) - 1} more"
@@ -143,11 +145,8 @@ class _Ingesting:
         while True:
             if self.stopping:
                 raise _Stopped
-            idle = time.monotonic() - self.last
-            with self.beat.within(
-                _GRACE + 10.0, f"a word about the next step of {source.described}"
-            ):
-                status = source.begin()
+            with self.beat.within(_HANGS, self._words[source]):
+                status = self._look(source)
             if status == "step":
                 self.last = time.monotonic()
                 self.told = False
@@ -159,9 +158,20 @@ class _Ingesting:
                     f"The writer of {source.described} went away without closing it; the newest "
                     f"frame of {self.task.simulation!r} has step {self.beat.step}."
                 )
+
+    def _look(self, source: Source) -> Status:
+        """Look for the next step, again and again for a while."""
+        end = 0.0
+        while (status := source.begin()) == "later" and not self.stopping:
+            now = time.monotonic()
+            idle = now - self.last
             self._send(_TOGETHER if idle < _PAUSE else 0.0)
             self._waiting(source, idle)
+            end = end or now + _TURN
+            if now > end:
+                break
             time.sleep(_SHORT if idle < _AWAKE else _LONG)
+        return status
 
     def _waiting(self, source: Source, idle: float) -> None:
         patience = self.task.patience
@@ -242,6 +252,7 @@ class _Ingesting:
             with self.beat.within(_HANGS, self._data):
                 for source in sources:
                     source.end_step()
+            self._send(_TOGETHER)
             if not self._begin_all(sources):
                 return True
 
@@ -258,6 +269,7 @@ class _Ingesting:
             self._put_row(producer, head)
         with self.beat.within(_HANGS, self._data):
             source.end_step()
+        self._send(_TOGETHER)
         return True
 
     def _align(self, reader: Reader, iteration: int | None) -> Head | None:
@@ -345,6 +357,5 @@ class _Ingesting:
         epoch = self.epoch if head.epoch is None else head.epoch
         producer.put_row(head.step, head.time, epoch=epoch, send=False)
         self.unsent = True
-        self._send(_TOGETHER)
         self.beat.step, self.time = head.step, head.time
         self.beat.frames += 1

@@ -6,13 +6,14 @@ for as long as a peer likes: `bridge.staging.adios` runs them in processes that 
 
 from bridge.transports.adios.mapping import StreamMapping, VariableMapping, read_mapping
 from bridge.transports.adios.reader import Head, Reader
-from bridge.transports.adios.source import Engine, Source, engine_for
+from bridge.transports.adios.source import Engine, Source, Status, engine_for
 
 __all__ = [
     "Engine",
     "Head",
     "Reader",
     "Source",
+    "Status",
     "StreamMapping",
     "VariableMapping",
     "engine_for",

@@ -17,11 +17,11 @@ JOINED = 2**64 - 2
 """ADIOS2's ``JoinedDim``, which the Python bindings do not name: blocks are put one behind
 another along this axis."""
 
-_DTYPES = {
+_DTYPES = {name: np.dtype(code) for name, code in {
     "char": "<i1", "int8_t": "<i1", "uint8_t": "<u1", "int16_t": "<i2", "uint16_t": "<u2",
     "int32_t": "<i4", "uint32_t": "<u4", "int64_t": "<i8", "uint64_t": "<u8", "float": "<f4",
     "double": "<f8", "complex": "<c8", "float complex": "<c8", "double complex": "<c16",
-}  # fmt: skip
+}.items()}  # fmt: skip
 
 
 @cache
@@ -49,8 +49,7 @@ def load() -> Any:
 
 def dtype_of(kind: str) -> np.dtype[Any] | None:
     """Return the dtype of one of ADIOS2's types; None for text and for what NumPy does not have."""
-    found = _DTYPES.get(kind)
-    return None if found is None else np.dtype(found)
+    return _DTYPES.get(kind)
 
 
 def stored_as(

@@ -79,7 +79,11 @@ class Source:
         self.engine, self.target = engine_for(target, engine)
         self._parameters = dict(parameters or {})
         self._bindings = load()
-        self._deferred = self._bindings.Mode.Deferred
+        b = self._bindings
+        self._deferred, self._next = b.Mode.Deferred, b.StepMode.Read
+        self._states: dict[Any, Status] = {
+            b.StepStatus.OK: "step", b.StepStatus.NotReady: "later", b.StepStatus.EndOfStream: "end"
+        }  # fmt: skip
         self._adios: Any = None
         self._io: Any = None
         self._stream: Any = None
@@ -166,16 +170,11 @@ class Source:
             ``step``; ``later`` if there is none yet; ``end`` if the writer closed the stream, and
             ``lost`` if it went away without a word.
         """
-        b = self._bindings
         try:
-            status = self._stream.BeginStep(b.StepMode.Read, 0.0)
+            status = self._stream.BeginStep(self._next, 0.0)
         except RuntimeError as error:
             raise ProtocolError(f"A step of {self.described} is bad: {words_of(error)}.") from error
-        if status == b.StepStatus.OK:
-            return "step"
-        if status == b.StepStatus.NotReady:
-            return "later"
-        return "end" if status == b.StepStatus.EndOfStream else "lost"
+        return self._states.get(status, "lost")
 
     @property
     def number(self) -> int:
