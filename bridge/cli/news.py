@@ -7,7 +7,7 @@ from bridge.runs.watch import Snapshot
 
 __all__ = ["News"]
 
-KINDS = frozenset({"first_model", "promoted", "rolled_back", "version_changed"})
+KINDS = frozenset({"promoted", "rolled_back", "version_changed"})
 """Told however light; candidates that were refused, and the like, are too many."""
 
 ELSEWHERE = frozenset({"engine_failed", "failed"})

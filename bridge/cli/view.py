@@ -14,7 +14,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from bridge.cli.news import News
+from bridge.cli.news import KINDS, News
 from bridge.commands import Event
 from bridge.runs.quantities import convert_time, pick_time_unit
 from bridge.runs.supervision import Supervisor
@@ -46,7 +46,8 @@ def format_time(value: float, unit: str) -> str:
 
 def describe_event(event: Event) -> str:
     """Return an event as one line."""
-    whom = f", {event.simulation}" if event.simulation else ""
+    # Who is served concerns all; whose frame came just then says nothing.
+    whom = f", {event.simulation}" if event.simulation and event.kind not in KINDS else ""
     return f"{event.kind.replace('_', ' ')}{whom}: {event.message}"
 
 

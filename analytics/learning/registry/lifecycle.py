@@ -291,9 +291,13 @@ class Lifecycle:
 
 def _numbers(result: Comparison, gate: Gate) -> str:
     sign = "better" if result.difference > 0 else "worse"
-    return (
+    said = (
         f"It scores {result.candidate:.4g} on {result.frames} held-out frames, what is served "
-        f"{result.served:.4g}: {100 * abs(result.share):.3g} % {sign} (with "
-        f"{100 * gate.confidence:.3g} % confidence, the difference of {result.difference:.3g} is "
-        f"above {result.low:.3g})"
+        f"{result.served:.4g}: {100 * abs(result.share):.3g} % {sign}"
+    )
+    if gate.confidence <= 0.5:
+        return said  # No more is asked for, and the bound is the difference itself.
+    return (
+        f"{said} (with {100 * gate.confidence:.3g} % confidence, the difference of "
+        f"{result.difference:.3g} is above {result.low:.3g})"
     )

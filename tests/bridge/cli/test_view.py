@@ -94,7 +94,7 @@ def test_without_a_terminal_there_are_plain_lines() -> None:
 def test_events_that_matter_are_told_once() -> None:
     events = [
         Event("candidate", "A copy.", stamp=1.0),
-        Event("first_model", "It scores -7.", stamp=2.0),
+        Event("promoted", "It scores -7.", simulation="walker-0", stamp=2.0),
         Event("engine_failed", "Told elsewhere.", level="error", stamp=3.0),
         Event("dropped", "One.", simulation="walker-0", level="warning", stamp=4.0),
         Event("dropped", "Two.", simulation="walker-0", level="warning", stamp=5.0),
@@ -109,7 +109,7 @@ def test_events_that_matter_are_told_once() -> None:
         for shown in (snapshot, snapshot, later):
             view.update(shown, supervisor, 1.0)
     assert [line for line in out.getvalue().splitlines() if ":" in line] == [
-        "first model: It scores -7.",
+        "promoted: It scores -7.",
         "warning: dropped, walker-0: One.",
         "warning: dropped, walker-1: Three.",
         "promoted: Better.",
