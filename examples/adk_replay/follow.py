@@ -15,23 +15,24 @@ TOPIC = "results/opening/adk"
 
 def main() -> None:
     run = Path(sys.argv[1])
-    position = 0
+    position = shown = 0
     with StagerClient(resolve(run_directory=run, timeout=60.0)) as client:
         while True:
-            # Asked before the fetch: what is there once the stream has ended is all there is.
-            ended = any(t.finished for t in client.topics("frames/adk", schemas=False))
             with client.fetch({TOPIC: position}, wait=1.0) as fetched:
                 for record in fetched.records:
-                    show(decode_batch(record.data)[0])
-                if ended and not fetched.records:
-                    return
+                    shown = show(decode_batch(record.data)[0])
                 position = fetched.positions.get(TOPIC, position)
+            # The engine may be behind the stream: all is shown once its last frame was.
+            if any(t.finished and shown >= t.end for t in client.topics("frames/adk")):
+                return
 
 
-def show(batch: FrameBatch) -> None:
+def show(batch: FrameBatch) -> int:
+    """Print the frames; return the number of the one that comes next."""
     for frame in batch:
         rmsd, size = frame["rmsd"].item(), frame["radius_of_gyration"].item()
         print(f"frame {frame.offset:3d}  RMSD {rmsd:.3f} nm  radius of gyration {size:.3f} nm")
+    return batch.stop
 
 
 if __name__ == "__main__":
