@@ -65,7 +65,8 @@ class LammpsStream:
         self.driven = driven
         self._fault: BaseException | None = None
         self._ended = False
-        self._fixed = False
+        self._fix = ""
+        self._went_back = False
         steering.join(link)
         link.count_from(self.step)
         if not driven or steering.may_push:
@@ -99,6 +100,8 @@ class LammpsStream:
         try:
             if not self.driven and self._fault is None and step > self.link.step:
                 self._look(step)
+            elif step < self.link.step and not (self.driven or self._went_back):
+                self._tell_went_back(step)
             if self.steering.pushes:
                 self.steering.push(force)
             else:
@@ -107,6 +110,16 @@ class LammpsStream:
             self._fault = error
             self.link._give_up(error)
             self.lmp.force_timeout()
+
+    def _tell_went_back(self, step: int) -> None:
+        self._went_back = True
+        if self.link.rank == 0:
+            self.link.event(
+                "steps_repeated",
+                f"LAMMPS's step went back from {self.link.step} to {step}: frames are sent again "
+                f"from step {self.link.next_frame} on.",
+                level="warning", step=step,
+            )  # fmt: skip
 
     def _look(self, step: int) -> None:
         frame = step >= self.link.next_frame
@@ -132,14 +145,17 @@ class LammpsStream:
         self.link.close(finished=finished)
 
     def _attach(self) -> None:
-        self.lmp.command(f"fix {FIX} all external pf/callback 1 1")
-        self.lmp.set_fix_external_callback(FIX, self._call, None)
-        self._fixed = True
+        # Another stream of the same LAMMPS may be open.
+        taken = self.lmp.available_ids("fix")
+        names = (FIX, *(f"{FIX}_{n}" for n in range(2, len(taken) + 3)))
+        self._fix = next(name for name in names if name not in taken)
+        self.lmp.command(f"fix {self._fix} all external pf/callback 1 1")
+        self.lmp.set_fix_external_callback(self._fix, self._call, None)
 
     def _detach(self) -> None:
-        if self._fixed:
-            self._fixed = False
-            self.lmp.command(f"unfix {FIX}")
+        fix, self._fix = self._fix, ""
+        if fix:
+            self.lmp.command(f"unfix {fix}")
 
     def __enter__(self) -> Self:
         return self

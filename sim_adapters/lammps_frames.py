@@ -139,6 +139,8 @@ class BlockReader:
         self.atoms = self._rows.count
         if not self.atoms:
             raise ConfigError(f"The group {group!r} of LAMMPS has no atoms.")
+        for keyword in thermo:
+            _check_thermo(lmp, keyword)
         self.schema = self._describe(group, comm.Get_size(), topology)
 
     def read(self) -> tuple[npt.NDArray[np.int64], dict[str, Any]]:
@@ -251,6 +253,25 @@ def read_box(lmp: Any) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]
     low, high, xy, yz, xz, _, _ = lmp.extract_box()
     lx, ly, lz = (float(b) - float(a) for a, b in zip(low, high, strict=True))
     return np.array([[lx, 0.0, 0.0], [xy, ly, 0.0], [xz, yz, lz]]), np.array(low, np.float64)
+
+
+def _check_thermo(lmp: Any, keyword: str) -> None:
+    """Make sure that LAMMPS knows a keyword: for any other it would tell a value of 0."""
+    known = keyword.isalnum() and keyword[0].isalpha()
+    if known:
+        lmp.command(f"variable headrace_keyword equal {keyword}")
+        try:
+            lmp.extract_variable("headrace_keyword")
+        except Exception as error:
+            # Other faults say that it has no value before a run.
+            known = "Invalid thermo keyword" not in str(error)
+        finally:
+            lmp.command("variable headrace_keyword delete")
+    if not known:
+        raise ConfigError(
+            f"LAMMPS has no thermo keyword {keyword!r}; its command thermo_style lists them, and "
+            "computes, fixes and variables are none."
+        )
 
 
 def _take(array: _Array, chosen: _Array | None) -> _Array:

@@ -252,9 +252,15 @@ class Steering:
         lengths = np.diag(wanted)
         if np.any(np.triu(wanted, 1)) or lengths.min() <= 0:
             raise CommandRefused("The box's vectors are not as LAMMPS needs them: lower triangle.")
-        self._lmp.reset_box(
-            corner.tolist(), (corner + lengths).tolist(), wanted[1, 0], wanted[2, 1], wanted[2, 0]
-        )
+        ends = np.column_stack([corner, corner + lengths]).tolist()
+        words = [f"{axis} final {a!r} {b!r}" for axis, (a, b) in zip("xyz", ends, strict=True)]
+        tilts = {"xy": wanted[1, 0], "xz": wanted[2, 0], "yz": wanted[2, 1]}
+        if self._lmp.extract_setting("triclinic"):
+            words += [f"{name} final {float(tilt)!r}" for name, tilt in tilts.items()]
+        elif any(tilts.values()):
+            raise CommandRefused("The frame's box is tilted, and that of LAMMPS has right angles.")
+        # The library's own function refuses to change a box that has atoms.
+        _order(self._lmp, f"change_box all {' '.join(words)} units box")
 
     def _set_variable(self, name: str) -> Callable[[float], None]:
         def put(value: float) -> None:

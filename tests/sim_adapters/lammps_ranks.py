@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from mpi4py import MPI
 
-from bridge.errors import HeadraceError
+from bridge.errors import ConfigError, HeadraceError
 from sim_adapters.lammps import Thermostat, link, run
 
 COMM = MPI.COMM_WORLD
@@ -170,6 +170,53 @@ def pushed(address: str, folder: Path, told: dict) -> None:
         lmp.command("run 100000")
         told["step"] = stream.step
         told["push"] = lmp.extract_variable("push")
+
+
+def cell(address: str, folder: Path, told: dict) -> None:
+    """Restart from a frame with another box than there is by now."""
+    lmp = begin(TILTED)
+    lmp.commands_string("unfix 1\nfix 1 all npt temp 300 300 100 tri 3000.0 3000.0 100.0")
+    with link(
+        lmp, "melt", stager=address, every=10, driven=True, dtype="<f8", limit=30.0,
+        fields=("positions", "velocities"),
+    ) as stream:  # fmt: skip
+        send = stream.send
+
+        def send_and_read(step: int, time: float) -> None:
+            send(step, time)
+            if COMM.rank == 0:
+                stream.link.producer.flush()
+            COMM.Barrier()
+
+        stream.send = send_and_read
+        place = stream.steering.place
+
+        def place_and_look(arrays: Any, **more: Any) -> None:
+            place(arrays, **more)
+            told["box"] = [np.ravel(v).tolist() for v in lmp.extract_box()[:5]]
+            rows, values = stream.reader.read()
+            told.update(rows=rows.tolist(), v=values["velocities"].tolist())
+
+        stream.steering.place = place_and_look
+        told["whole"] = run(stream, last=60)
+
+
+def odd(address: str, folder: Path, told: dict) -> None:
+    """Two streams of one LAMMPS, whose step goes back."""
+    lmp = begin(MELT)
+    for keyword in ("nonsense", "c_thermo_temp", "1"):
+        try:
+            link(lmp, "melt", stager=address, driven=True, thermo=("temp", keyword))
+        except ConfigError as error:
+            told[keyword] = str(error)
+    with (
+        link(lmp, "melt", stager=address, every=10) as one,
+        link(lmp, "first", stager=address, every=5, group="first"),
+    ):
+        lmp.command("run 30")
+        lmp.command("reset_timestep 0")
+        lmp.command("run 40")
+        told["step"] = one.step
 
 
 def lost(address: str, folder: Path, told: dict) -> None:

@@ -194,6 +194,44 @@ def test_a_run_of_lammps_own_can_be_pushed_and_stopped(
     assert (moved[-1] - moved[0])[:50, 1].mean() > 1.0
 
 
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_a_restart_brings_back_the_box_of_its_frame(
+    client: StagerClient, send, answers, run: Callable[..., Any], ranks: int
+):
+    send(
+        Command("restart", "melt", "back", frame=FrameReference("melt", 0), at_step=40,
+                velocities="keep")
+    )  # fmt: skip
+    told = run("cell", ranks)
+    assert {k: (a.outcome, a.step) for k, a in answers("melt").items()} == {"back": ("applied", 40)}
+    found = read_stream(client, "melt")
+    assert not np.allclose(found["box"][0], found["box"][3], rtol=1e-3)
+    low, high, xy, yz, xz = (np.array(part) for part in told[0]["box"])
+    box = np.diag(high - low)
+    box[1, 0], box[2, 0], box[2, 1] = xy[0], xz[0], yz[0]
+    np.testing.assert_allclose(box * 0.1, found["box"][0], rtol=1e-12)
+    np.testing.assert_allclose(low * 0.1, found["box_origin"][0], rtol=1e-12)
+    for t in told:
+        np.testing.assert_allclose(t["v"], found["velocities"][0, t["rows"]], rtol=1e-12)
+
+
+def test_two_streams_of_one_lammps_whose_step_goes_back(
+    client: StagerClient, run: Callable[..., Any]
+):
+    told = run("odd", 1)[0]
+    assert told["step"] == 40
+    for keyword in ("nonsense", "c_thermo_temp", "1"):
+        assert f"no thermo keyword {keyword!r}" in told[keyword]
+    whole, first = read_stream(client, "melt"), read_stream(client, "first")
+    assert whole.steps.tolist() == [10, 20, 30, 40]
+    assert first.steps.tolist() == [*range(5, 41, 5)]
+    assert np.array_equal(first["positions"][1::2], whole["positions"][:, :50])
+    with client.fetch({"events": 0}, wait=5.0) as got:
+        said = [msgspec.msgpack.decode(r.data, type=Event) for r in got.records]
+    assert [e.kind for e in said] == ["steps_repeated"] * 2
+    assert "went back from 30 to 0" in said[0].message
+
+
 def test_an_error_of_lammps_ends_the_run_with_its_words(run: Callable[..., Any]):
     with pytest.raises(MemberFailed, match=r"LAMMPS ended 'melt' after step \d+: .*[Ll]ost atoms"):
         run("lost", 2)
