@@ -243,15 +243,16 @@ class Channel:
         Whether tables come, in binary messages.
     ask
         Called with the feed, the options and the cursor; may block.
-    steady
-        The answer changes only with what was read of the run, not with time or files.
+    of
+        Kinds of what was read of the run that the answer changes with; empty if it changes with
+        time or files, too.
     """
 
     name: str
     options: type[NowOptions]
     binary: bool
     ask: Callable[[Any, Any, Any], Answer]
-    steady: bool = True
+    of: tuple[str, ...] = ()
 
 
 def convert_options(cls: type[NowOptions], given: Mapping[str, Any], *, strict: bool = True) -> Any:
@@ -375,39 +376,43 @@ def ask_molecule(feed: Any, o: MoleculeOptions) -> Any:
 CHANNELS: dict[str, Channel] = {
     channel.name: channel
     for channel in (
-        Channel("run", Options, False, lambda feed, o, cursor: _snapshot(feed.run()), steady=False),
+        Channel("run", Options, False, lambda feed, o, cursor: _snapshot(feed.run())),
         Channel(
             "overview",
             Options,
             False,
             lambda feed, o, cursor: _snapshot(feed.overview(o.at)),
-            steady=False,
         ),
         Channel(
             "pipeline",
             Options,
             False,
             lambda feed, o, cursor: _snapshot(feed.pipeline(o.at)),
-            steady=False,
         ),
         Channel(
-            "capabilities", Options, False, lambda feed, o, cursor: _snapshot(feed.capabilities())
+            "capabilities",
+            Options,
+            False,
+            lambda feed, o, cursor: _snapshot(feed.capabilities()),
+            ("frames",),
         ),
-        Channel("events", EventsOptions, False, _ask_events),
-        Channel("ledger", LedgerOptions, False, _ask_ledger),
-        Channel("points", PointsOptions, True, _ask_points),
-        Channel("series", SeriesOptions, True, _ask_series),
+        Channel("events", EventsOptions, False, _ask_events, ("events",)),
+        Channel("ledger", LedgerOptions, False, _ask_ledger, ("ledger",)),
+        Channel("points", PointsOptions, True, _ask_points, ("results", "frames")),
+        Channel("series", SeriesOptions, True, _ask_series, ("results", "frames")),
         Channel(
             "histogram",
             HistogramOptions,
             True,
             lambda feed, o, cursor: _snapshot(ask_histogram(feed, o)),
+            ("results", "frames"),
         ),
         Channel(
             "molecule",
             MoleculeOptions,
             True,
             lambda feed, o, cursor: _snapshot(ask_molecule(feed, o)),
+            ("results", "frames"),
         ),
     )
 }

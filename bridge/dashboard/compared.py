@@ -34,10 +34,9 @@ class ComparedFeed:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._feed, name)
 
-    @property
-    def version(self) -> int:
-        """Grows whenever there is news of one of them."""
-        return sum(feed.version for feed in (self._feed, *self._others.values()))
+    def version(self, kinds: Sequence[str]) -> int:
+        """Return a number that grows whenever there is news of one of them; see `Feed.version`."""
+        return sum(feed.version(kinds) for feed in (self._feed, *self._others.values()))
 
     def listen(self, told: Callable[[], None]) -> None:
         """Have something called whenever there is news of one of them; see `Feed.listen`."""

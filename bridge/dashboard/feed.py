@@ -99,7 +99,7 @@ class Feed(FrameViews):
             self._reader.close()
 
     def listen(self, told: Callable[[], None]) -> None:
-        """Have something called whenever `version` has grown, by the thread that reads the run."""
+        """Have something called when a `version` has grown, by the thread that reads the run."""
         if self._follower is not None:
             self._follower.on_news = told
 
@@ -114,10 +114,9 @@ class Feed(FrameViews):
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    @property
-    def version(self) -> int:
-        """Grows whenever there is news."""
-        return self.memory.version
+    def version(self, kinds: Sequence[str]) -> int:
+        """Return a number that grows whenever there is news of some kinds; see `Memory`."""
+        return sum(self.memory.versions[kind] for kind in kinds)
 
     @property
     def pipeline_name(self) -> str:

@@ -70,7 +70,7 @@ class Hub:
         self._answers: dict[bytes, tuple[float, asyncio.Future[Answer]]] = {}
         self._watched: dict[object, tuple[str, float]] = {}
         self._paces: dict[str, float] = {}
-        self._waiting: set[asyncio.Event] = set()
+        self._waiting: dict[asyncio.Event, tuple[tuple[str, ...], int]] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         feed.listen(self._tell)
         feed.watch(self._paces)
@@ -95,14 +95,20 @@ class Hub:
             self._paces = paces
             self.feed.watch(paces)
 
-    async def wait_for_news(self, event: asyncio.Event) -> None:
-        """Wait until something was read of the run, or the event was set; it is cleared then."""
+    async def wait_for_news(
+        self, event: asyncio.Event, kinds: tuple[str, ...], version: int
+    ) -> None:
+        """Wait until the version of some kinds is another one, or the event was set.
+
+        The event is cleared then.
+        """
         self._loop = asyncio.get_running_loop()
-        self._waiting.add(event)
+        self._waiting[event] = kinds, version
         try:
-            await event.wait()
+            if self.feed.version(kinds) == version:
+                await event.wait()
         finally:
-            self._waiting.discard(event)
+            del self._waiting[event]
             event.clear()
 
     def _tell(self) -> None:
@@ -112,8 +118,12 @@ class Hub:
                 self._loop.call_soon_threadsafe(self._wake)
 
     def _wake(self) -> None:
-        for event in self._waiting:
-            event.set()
+        now: dict[tuple[str, ...], int] = {}
+        for event, (kinds, version) in self._waiting.items():
+            if kinds not in now:
+                now[kinds] = self.feed.version(kinds)
+            if now[kinds] != version:
+                event.set()
 
     # ------------------------------------------------------------- answers
 

@@ -146,5 +146,6 @@ class FrameSampler:
             for name in names
         }
         self.table.extend(keys, columns)
+        self._memory.versions["frames"] += 1
         if self.table.n > self._limit:
             self.table.keep(np.arange(self.table.n % 2, self.table.n, 2))

@@ -303,12 +303,13 @@ class Session:
     async def _go_on(self, running: _Running) -> None:
         state, told = running.state, ""
         while True:
-            while state.version is not None and state.version == self._hub.feed.version:
-                # Nothing was read of the run since the last answer.
-                await self._hub.wait_for_news(running.news)
+            kinds = state.channel.of
+            if state.version is not None:
+                # Nothing is new as long as nothing was read of the run that the answer depends on.
+                await self._hub.wait_for_news(running.news, kinds, state.version)
             await self._wait(running)
             options = state.options
-            version = self._hub.feed.version if state.channel.steady else None
+            version = self._hub.feed.version(kinds) if kinds else None
             try:
                 answer = await self._hub.answer(
                     state.channel, options, state.cursor, fresh=state.every / 2
@@ -333,8 +334,11 @@ class Session:
         now = time.monotonic()
         pause = running.state.due(now) - now
         if pause > 0 and not running.changed.is_set():
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(running.changed.wait(), pause)
+            timer = asyncio.get_running_loop().call_later(pause, running.changed.set)
+            try:
+                await running.changed.wait()
+            finally:
+                timer.cancel()
         running.changed.clear()
 
     async def _deliver(self, running: _Running, answer: Answer) -> None:

@@ -20,6 +20,8 @@ from bridge.staging.messages import TopicStatus
 
 __all__ = ["Limits", "Memory"]
 
+KINDS = ("results", "ledger", "events", "status", "frames")
+
 _events = msgspec.msgpack.Decoder(Event)
 _statuses = msgspec.msgpack.Decoder(EngineStatistics)
 
@@ -68,8 +70,9 @@ class Memory:
         Pipeline to what its engine said over time; without progress by simulation.
     latest
         Pipeline to what its engine said last.
-    version
-        Grows with all that comes.
+    versions
+        Kind of what is known (``results``, ``ledger``, ``events``, ``status``, and ``frames``, the
+        state of their streams) to a number that grows with all that comes of it.
     restored
         All this is of a run that is over.
     unreadable
@@ -79,7 +82,8 @@ class Memory:
     def __init__(self, limits: Limits | None = None) -> None:
         self.limits = limits or Limits()
         self.lock = threading.RLock()
-        self.version = 0
+        self.versions = dict.fromkeys(KINDS, 0)
+        self._topics: dict[str, tuple[str, str]] = {}
         self.reset()
 
     def reset(self) -> None:
@@ -97,23 +101,31 @@ class Memory:
         self.seen: float | None = None
         self.restored = False
         self._base: float | None = None
-        self.version += 1
+        for kind in KINDS:
+            self.versions[kind] += 1
+
+    @property
+    def version(self) -> int:
+        """Grows with all that comes."""
+        return sum(self.versions.values())
 
     def take(self, topic: str, data: memoryview, stamp: float) -> None:
         """Take in a record of the log; one that cannot be read is counted, and passed over."""
-        self.version += 1
+        known = self._topics.get(topic)
+        if known is None:
+            known = self._topics[topic] = _kind_of(topic)
+        kind, name = known
+        self.versions[kind] += 1
         try:
-            self._take(topic.partition("@")[0], data, stamp)
+            self._take(kind, name, data, stamp)
         except (HeadraceError, msgspec.MsgspecError, ValueError, TypeError):
             self.unreadable += 1
 
-    def _take(self, topic: str, data: memoryview, stamp: float) -> None:
-        kind = topic.partition("/")[0]
+    def _take(self, kind: str, name: str, data: memoryview, stamp: float) -> None:
         if kind == "results":
-            simulation = topic.split("/", 2)[2]
-            self.results.add_record(data, stamp, simulation)
-        elif kind in ("decisions", "approvals", "commands", "acks"):
-            self.ledger.add_record(topic, data, stamp)
+            self.results.add_record(data, stamp, name)
+        elif kind == "ledger":
+            self.ledger.add_record(name, data, stamp)
         elif kind == "events":
             event = _events.decode(data)
             if not event.stamp:
@@ -136,7 +148,7 @@ class Memory:
     def look(self, topics: list[TopicStatus], pipeline: str, now: float | None = None) -> None:
         """Take in the state of the streams of frames."""
         now = time.time() if now is None else now
-        self.version += 1
+        self.versions["frames"] += 1
         self.seen = now
         status = self.latest.get(pipeline)
         progress = {} if status is None else status.simulations
@@ -162,3 +174,14 @@ class Memory:
         end = max(ends)
         start = self.started or (min(known) if known else None)
         return start, (end if end and np.isfinite(end) else None)
+
+
+def _kind_of(topic: str) -> tuple[str, str]:
+    """Return what the records of a topic are, and the simulation or the plain name of the topic."""
+    plain = topic.partition("@")[0]
+    head = plain.partition("/")[0]
+    if head == "results":
+        return head, plain.split("/", 2)[-1]
+    if head in ("decisions", "approvals", "commands", "acks"):
+        return "ledger", plain
+    return (head if head in ("events", "status") else "frames"), plain
