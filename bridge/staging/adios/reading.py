@@ -155,8 +155,12 @@ class _Ingesting:
                 return False
             if status == "lost":
                 raise ConnectionLost(
-                    f"The writer of {source.described} went away without closing it; the newest "
-                    f"frame of {self.task.simulation!r} has step {self.beat.step}."
+                    f"The writer of {source.described} went away without closing it; "
+                    + (
+                        f"the newest frame of {self.task.simulation!r} has step {self.beat.step}."
+                        if self.beat.step >= 0
+                        else f"there is no frame of {self.task.simulation!r} yet."
+                    )
                 )
 
     def _look(self, source: Source) -> Status:
@@ -225,10 +229,12 @@ class _Ingesting:
             # Steps between may be missing, and the simulation may have begun anew.
             self.epoch += 1
         names = ", ".join(f"{v.name}{list(v.shape)}" for v in reader.schema.variables)
+        others = ", ".join(reader.plan.left_out)
+        others = f" No part of frames are {others}." if others else ""
         self.say(
             Said(
                 "opened",
-                message=f"{self.sources[0].described}: {names}.",
+                message=f"{self.sources[0].described}: {names}.{others}",
                 data={"offset": resumed.next_offset, "variables": list(reader.schema.names)},
             )
         )

@@ -91,6 +91,9 @@ class Plan:
         As in the mapping.
     topology, attributes, schema
         For the schema; the schema itself, of what Headrace wrote.
+    left_out
+        Variables that nobody asked for by a mapping and that are no part of a frame: text, and
+        openPMD's meshes.
     """
 
     fields: tuple[Field, ...]
@@ -109,6 +112,7 @@ class Plan:
     topology: Topology | None = None
     attributes: dict[str, str] = field(default_factory=dict)
     schema: StreamSchema | None = None
+    left_out: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +179,12 @@ def make_plan(source: Source, mapping: StreamMapping, stated: Stated | None) -> 
         snapshot="" if mapping.step else stated.snapshot,
         capacity=mapping.capacity, first_id=mapping.first_id, topology=topology,
         attributes={**stated.attributes, **mapping.attributes},
+        left_out=() if mapping.variables else tuple(n for n, f in there.items() if _no_part(n, f)),
     )  # fmt: skip
+
+
+def _no_part(name: str, found: Found) -> bool:
+    return found.dtype is None or (name.startswith("/data/") and "/particles/" not in name)
 
 
 def _plan_of_ours(

@@ -202,7 +202,8 @@ class Reader:
         if found is None or found.dtype is None:
             raise ProtocolError(
                 f"A step of {source.described} lacks the variable {name!r}, which other steps or "
-                f"streams have; it has {', '.join(source.names()) or 'none'}."
+                f"streams have; it has {', '.join(source.names()) or 'none'}. All frames hold the "
+                "same: in a mapping, name the variables that every step has."
             )
         return found
 

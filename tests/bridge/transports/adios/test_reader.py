@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from bridge.errors import ConfigError, ProtocolError, SchemaError
+from bridge.transports.adios import Reader, Source, StreamMapping, read_mapping
 from bridge.transports.adios.library import JOINED
 from tests.bridge.transports.adios.common import put, read, write
 
@@ -205,6 +206,21 @@ def test_nothing_to_read(tmp_path: Path) -> None:
         read(tmp_path / "a.bp")
 
 
+def test_what_is_no_part_of_frames_is_named(tmp_path: Path) -> None:
+    def fill(io: Any, engine: Any, step: int) -> None:
+        put(io, engine, "x", X)
+        engine.Put(io.DefineVariable("label"), "text")
+
+    write(tmp_path / "a.bp", 1, fill)
+    source = Source(str(tmp_path / "a.bp"))
+    source.open(5.0)
+    assert source.begin() == "step"
+    assert Reader([source], StreamMapping()).plan.left_out == ("label",)
+    chosen = read_mapping({"variables": {"x": "x"}})
+    assert Reader([source], chosen).plan.left_out == ()
+    source.close()
+
+
 def test_a_variable_that_is_gone(tmp_path: Path) -> None:
     def fill(io: Any, engine: Any, step: int) -> None:
         put(io, engine, "x", X)
@@ -212,7 +228,7 @@ def test_a_variable_that_is_gone(tmp_path: Path) -> None:
             put(io, engine, "y", X)
 
     write(tmp_path / "a.bp", 2, fill)
-    with pytest.raises(ProtocolError, match="lacks the variable 'y'"):
+    with pytest.raises(ProtocolError, match=r"lacks the variable 'y', .* in a mapping"):
         read(tmp_path / "a.bp")
 
 
