@@ -110,10 +110,18 @@ def test_observables_are_drawn_and_saved(dashboard: Dashboard, pages: Pages, pic
 
 
 def test_pipeline_shows_every_operator(dashboard: Dashboard, pages: Pages, picture: Keep) -> None:
-    dashboard.wait("/api/pipeline", lambda pipeline: pipeline["nodes"])
+    states = "operator/tica", "operator/restarts"
+    dashboard.wait(
+        "/api/pipeline",
+        lambda p: sum(1 for n in p["nodes"] if n["id"] in states and n["state_bytes"]) == 2,
+    )
+    units = {c["name"]: c["unit"] for c in dashboard.get("/api/run")["columns"]}
+    assert units["phi_psi"] == "rad"
     page = pages.open(dashboard.url, "pipeline")
     for name in ("backbone", "tica", "restarts", "phi_psi"):
         expect(page.get_by_test_id(f"pipeline-node-{name}")).to_be_visible()
+    expect(page.get_by_test_id("pipeline-node-tica")).to_contain_text("B state")
+    expect(page.get_by_test_id("operator-row-backbone")).to_contain_text("none")
     picture(page, "pipeline")
 
 

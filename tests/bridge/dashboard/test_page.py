@@ -94,6 +94,13 @@ def test_texts_and_controls_can_be_told_from_their_ground(theme: str) -> None:
     assert not poor
 
 
+@pytest.mark.parametrize("path", STYLES, ids=name)
+def test_nothing_moves_for_those_who_asked_for_that(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    still, _, _ = text.partition("@media (prefers-reduced-motion: no-preference)")
+    assert not re.search(r"\b(animation|transition|scroll-behavior)\s*:", still)
+
+
 def test_the_systems_dark_is_the_chosen_dark() -> None:
     assert tokens(':root:not([data-theme="light"]) {') == tokens(':root[data-theme="dark"] {')
 

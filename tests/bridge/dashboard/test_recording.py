@@ -145,7 +145,7 @@ def test_a_recording_says_what_the_run_said(
         assert about["title"] == "walk (openmm)"
         assert after.pop("stamps") == pytest.approx(before.pop("stamps"))
         for row in (*before["overview"], *after["overview"]):
-            # Those of the last seconds are gone; of a run that is over, they are means of all of it.
+            # Those of the last seconds are gone: of a run that is over, they are of all of it.
             for name in ("spark", "rate", "ns_per_day"):
                 row.pop(name)
         assert after == before

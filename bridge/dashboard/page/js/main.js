@@ -353,6 +353,11 @@ function pressed(event) {
 }
 
 document.addEventListener("keydown", pressed);
+// The part behind # is the view's: to follow the link would leave it.
+document.querySelector(".skip").addEventListener("click", (event) => {
+  event.preventDefault();
+  root.focus();
+});
 
 // -- begin -------------------------------------------------------------------------------------
 

@@ -25,7 +25,7 @@ export class Controls {
     this.element = h("div", { class: "emb-controls", role: "toolbar", "aria-label": "How points are shown" },
       field("Map", this.space), field("x", this.x), field("y", this.y), field("Colour", this.colour),
       segmented("Shown as", "mode", [{ value: "points", label: "Points" }, { value: "density", label: "Density" }]),
-      h("details", { class: "emb-more" }, h("summary", { testid: "embedding-more" }, "Options"), h("div", { class: "emb-menu" },
+      h("details", { class: "emb-more", ontoggle: unfold }, h("summary", { testid: "embedding-more" }, "Options"), h("div", { class: "emb-menu" },
         field("Size", segmented("Size of points", "size", [1, 2, 3].map((value) => ({ value, label: `${value}`, title: `${value} pixels` })))),
         field("Colour map", ui.select("Colour map", MAP_NAMES, config.map, (map) => on.set({ map }), { testid: "embedding-colours" })),
         field("Points at most", ui.select("Points at most", limits, config.limit, (limit) => on.set({ limit: Number(limit) }), { testid: "embedding-limit" })),
@@ -63,4 +63,12 @@ export class Controls {
 // Columns that people colour by come first.
 function liking(name) {
   return /novel|outlier/i.test(name) ? 2 : /energy|epot|potential/i.test(name) ? 1 : 0;
+}
+
+// The menu hangs from the right end of its title, unless that leaves too little room at the left.
+function unfold({ currentTarget: fold }) {
+  const room = fold.closest(".emb-panel")?.getBoundingClientRect();
+  const menu = fold.lastElementChild;
+  fold.removeAttribute("data-left");
+  if (fold.open && room && menu.getBoundingClientRect().left < room.left) fold.dataset.left = "true";
 }

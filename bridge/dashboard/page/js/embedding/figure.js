@@ -112,6 +112,7 @@ export class Figure {
   /** Show all of the data. */
   fit() {
     this.fitted = true;
+    delete this.canvas.dataset.range;
     this.#empty = true;
     this.grow();
     this.later();
@@ -317,6 +318,9 @@ export class Figure {
 
   #moved() {
     this.fitted = false;
+    const { x0, x1, y0, y1 } = this.view;
+    // For programs that look at the page: what part is shown.
+    this.canvas.dataset.range = JSON.stringify([x0, x1, y0, y1]);
     this.leave();
     this.events.moved?.();
     this.later();

@@ -85,6 +85,7 @@ export class HistogramPanel {
       class: "obs-canvas",
       tabindex: "0",
       role: "img",
+      "aria-label": "Histogram, without numbers yet",
       "data-testid": "histogram-plot",
     });
     this._host = h("div", { class: "obs-plot" }, this._canvas);
