@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_run_arguments(parser)
     parser.add_argument(
         "--keep", action="store_true",
-        help="stay, and carry out what is said and what is due, until Ctrl-C; for submitted jobs",
+        help="stay, and carry out what is said and what is due, until Ctrl-C; for jobs that rest",
     )  # fmt: skip
 
 

@@ -17,6 +17,7 @@ from bridge.codec import decode_state, encode_state
 from bridge.commands import Event
 from bridge.engines.arrivals import Arrivals, Item
 from bridge.engines.job import Job, split_partition
+from bridge.engines.keeping import Keeping
 from bridge.engines.outcome import Outcome
 from bridge.engines.partials import PARTIALS, PartitionReport
 from bridge.engines.patience import PatientClient
@@ -94,6 +95,7 @@ class Coordinator:
         )
         self._guarding: list[ClientLike] = []
         guard = Unguarded() if job.guard is None else job.guard(self._connect_guard)
+        self._keeping = Keeping(guard, job.name)
         self._stops = Stops()
         self._publisher = Publisher(self._client, job.name, guard, self._stops)
         self._progress = Progress(job.name, engine)
@@ -486,6 +488,7 @@ class Coordinator:
 
     def _look_after(self) -> None:
         self._publisher.tell_absences()
+        self._keeping.look_after()
         now = time.monotonic()
         if now < self._next_status:
             return
@@ -574,6 +577,7 @@ class Coordinator:
         total = sum(self._positions.values())
         self._publisher.publish_end(self._runner.finish(total, self._known))
         self._client.commit(self.job.merger, self.positions())
+        self._keeping.conclude()
         return self._close("finished")
 
     def stop(self) -> EngineStatistics:

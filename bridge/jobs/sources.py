@@ -16,7 +16,7 @@ from bridge.engines.protocol import Until
 from bridge.errors import ConfigError
 from bridge.runs.configuration import EngineTable
 from bridge.runs.keyfiles import client_keys
-from bridge.steering import GuardMaker, GuardRules
+from bridge.steering import GuardRules, KeeperMaker
 
 __all__ = ["JobPlan", "load_job"]
 
@@ -68,7 +68,7 @@ class JobPlan(msgspec.Struct, frozen=True, kw_only=True):
             ),
             self.stagers,
             options=self.engine,
-            guard=GuardMaker(self.rules),
+            guard=KeeperMaker(self.rules),
             keys=keys,
             until=self.until,
         )

@@ -259,9 +259,14 @@ class Watcher:
             log.warning("A command that waits for approval is left alone: %s", error)
 
     def _send(self, client: StagerClient) -> None:
-        while self._commands:
+        for _ in range(len(self._commands)):
             topic, data = self._commands[0]
-            client.append(topic, [data])
+            try:
+                client.append(topic, [data])
+            except StagingError as error:
+                # It is tried again with the next look, behind the others.
+                log.warning("A command in %s cannot be stored yet: %s", topic, error)
+                self._commands.append((topic, data))
             self._commands.popleft()
 
     def _take_all(self, got: Fetched) -> None:

@@ -5,6 +5,7 @@ from bridge.steering.channel import ChannelStatistics, CommandChannel
 from bridge.steering.desk import TIME_LIMIT, Desk
 from bridge.steering.end import CommandCarrier, SimulationEnd
 from bridge.steering.guard import CapabilityBook, Guard, GuardMaker, GuardRules
+from bridge.steering.keeper import Keeper, KeeperMaker
 from bridge.steering.ledger import (
     ApprovalState,
     Ledger,
@@ -27,6 +28,8 @@ __all__ = [
     "Guard",
     "GuardMaker",
     "GuardRules",
+    "Keeper",
+    "KeeperMaker",
     "Ledger",
     "LedgerLine",
     "LedgerReader",

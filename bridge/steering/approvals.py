@@ -79,6 +79,10 @@ class ApprovalBook:
         """Return what a word was said on that was not carried out yet, in the words' order."""
         return [(self._waiting[n], w) for n, w in self._words.items() if n in self._waiting]
 
+    def is_spoken(self, command: str) -> bool:
+        """Return whether a word was said on a command that was not carried out yet."""
+        return command in self._words and command in self._waiting
+
     def unsent(self) -> list[Command]:
         """Return commands that somebody decided to send, and that may not be on their way yet."""
         return list(self._unsent.values())

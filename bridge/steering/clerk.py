@@ -75,13 +75,14 @@ class Clerk:
         done: set[str] = set()
         # One after the other, in the order of the log, so that each is judged by the rates that
         # those before it left, whoever carries them out.
-        while pair := next((p for p in self._log.book.spoken() if p[1].command not in done), None):
-            name = pair[1].command
-            done.add(name)
-            last = final is not None and name.startswith(final)
-            if last or not self._rests(name):
-                with self._alone(pair[0].command):
-                    self._settle(*pair, now, final=last)
+        while spoken := [p for p in self._log.book.spoken() if p[1].command not in done]:
+            for asked, approval in spoken:
+                name = approval.command
+                done.add(name)
+                last = final is not None and name.startswith(final)
+                if self._log.book.is_spoken(name) and (last or not self._rests(name)):
+                    with self._alone(asked.command):
+                        self._settle(asked, approval, now, final=last)
         self.send_rest()
 
     def conclude(self, now: float, by: str, reason: str, head: str) -> int:
@@ -127,7 +128,7 @@ class Clerk:
                 continue
             try:
                 topic = f"commands/{command.simulation}"
-                self._log.append(topic, command.id, command, command.simulation)
+                self._log.append(topic, command.id, command)
             except StagerAway as error:
                 away.add(command.simulation)
                 self._hold(command, error)
@@ -151,7 +152,7 @@ class Clerk:
             decision = _decide(asked, "refused", reason, approval.by, now)
         self._log.append(DECISIONS, name, decision)
         self._log.read()
-        if any(word is approval for _, word in self._log.book.spoken()):
+        if self._log.book.is_spoken(name):
             raise SteeringError(LOST.format(name))
         self.forget_problem(name)
 

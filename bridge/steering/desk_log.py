@@ -21,7 +21,7 @@ from bridge.errors import (
 )
 from bridge.staging.client_like import ClientLike
 from bridge.staging.messages import TopicStatus
-from bridge.staging.ownership import owner, split_addresses
+from bridge.staging.ownership import owner, split_addresses, subject
 from bridge.steering.approvals import APPROVALS, DECISIONS, ApprovalBook
 from bridge.steering.guard import GuardRules
 from bridge.steering.rates import Rates
@@ -109,8 +109,9 @@ class DeskLog:
 
     def look_at(self, simulation: str) -> TopicStatus | None:
         """Return how it stands with a stream, and what it lets others do; None if there is none."""
+        topic = FRAMES + simulation
         try:
-            return self._call(lambda client: client.status(FRAMES + simulation), simulation)
+            return self._call(lambda client: client.status(topic), topic)
         except UnknownTopic:
             return None
 
@@ -121,13 +122,8 @@ class DeskLog:
 
     # ---------------------------------------------------------------- appending
 
-    def append(self, topic: str, writer: str, value: msgspec.Struct, simulation: str = "") -> None:
+    def append(self, topic: str, writer: str, value: msgspec.Struct) -> None:
         """Store what nobody has stored yet under this writer's name.
-
-        Parameters
-        ----------
-        simulation
-            Whose topic it is, if it is anybody's.
 
         Raises
         ------
@@ -145,14 +141,14 @@ class DeskLog:
             # No pipeline's writer is called so: pipelines write there, too.
             writer = DESK + writer
         self._call(
-            lambda client: client.append(topic, [data], writer=writer, first=0, stop=1), simulation
+            lambda client: client.append(topic, [data], writer=writer, first=0, stop=1), topic
         )
 
     def tell(self, name: str, event: Event) -> None:
         """Tell people something, once, whoever else tells it under the same name."""
         log.warning("%s", event.message)
         with contextlib.suppress(HeadraceError):
-            self._call(lambda client: tell_once(client, name, event))
+            self._call(lambda client: tell_once(client, name, event), "events")
 
     # -------------------------------------------------------------------- parts
 
@@ -180,7 +176,12 @@ class DeskLog:
             return bool(got.records), client.instance
 
     def _read_some_rules(self, client: ClientLike) -> bool:
-        with client.fetch(self._rules_positions, follow=RULES, wait=0.001) as got:
+        try:
+            fetched = client.fetch(self._rules_positions, follow=RULES, wait=0.001)
+        except OffsetOutOfRange:
+            self._rules_positions.clear()
+            return True
+        with fetched as got:
             for record in got.records:
                 # Without those that a pipeline announced, nothing of it can be judged.
                 name = record.topic.removeprefix(RULES)
@@ -190,8 +191,8 @@ class DeskLog:
             self._rules_positions.update(got.positions)
             return bool(got.records)
 
-    def _call(self, act: Callable[[ClientLike], T], simulation: str = "") -> T:
-        """Ask the stagers something; or that of a simulation, if it is not known to be away."""
+    def _call(self, act: Callable[[ClientLike], T], topic: str = "") -> T:
+        """Ask the stagers something; or that of a topic alone, if it is not known to be away."""
         if self._client is None:
             self._client = self._connect()
         stagers = split_addresses(self._client.address)
@@ -201,7 +202,7 @@ class DeskLog:
             except (ConnectionLost, NobodyListening):
                 self.close()
                 raise
-        place = owner(simulation, stagers) if simulation else ""
+        place = owner(subject(topic), stagers) if topic else ""
         began = time.monotonic()
         again, sentence = self._away.get(place, (0.0, ""))
         if began < again:

@@ -88,12 +88,17 @@ class Guard:
         What the run allows.
     rates
         What was sent lately; several guards may share it.
+
+    Attributes
+    ----------
+    capabilities, rules
+        As given.
     """
 
     def __init__(
         self, capabilities: Lookup, rules: GuardRules | None = None, rates: Rates | None = None
     ) -> None:
-        self._capabilities = capabilities
+        self.capabilities = capabilities
         self.rules = rules or GuardRules()
         self._rates = Rates(self.rules.window) if rates is None else rates
 
@@ -138,7 +143,7 @@ class Guard:
             return f"The rules of the run do not allow to set {command.parameter!r}."
         if command.expires and now > command.expires:
             return f"The command expired {now - command.expires:.3g} s before it could be sent."
-        declared = self._capabilities(command.simulation)
+        declared = self.capabilities(command.simulation)
         if declared is None:
             return f"No simulation {command.simulation!r} is known."
         return find_fault(command, declared)

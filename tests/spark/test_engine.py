@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from bridge.commands import ApprovalWord, Decision
 from bridge.engines.job import Job
 from bridge.engines.local import LocalEngine
 from bridge.engines.options import JobOptions
@@ -21,15 +23,20 @@ from bridge.errors import ConfigError, OperatorFailed
 from bridge.frames import FrameBatch
 from bridge.pipeline import Pipeline
 from bridge.staging import Stager, StagerClient
+from bridge.steering import GuardRules, KeeperMaker, read_ledger
 from bridge.testing.sources import END, PAUSE, ScriptedSource, make_frames
 from tests.bridge.engines.common import (
     check_commands,
     check_results,
+    check_words,
     make_streams,
     play,
+    read,
     read_events,
     read_status,
+    say,
 )
+from tests.bridge.engines.mortal import TUNABLE
 from tests.bridge.engines.pipelines import (
     EachTenth,
     Failing,
@@ -119,6 +126,35 @@ def test_every_scope_and_commands(stager: Stager, reader: StagerClient) -> None:
     (total,) = read_events(reader, "total")
     assert total.data == {"frames": 600}
     assert all(t.groups["test"] == 200 for t in reader.topics("frames/"))
+
+
+def test_people_are_asked_and_the_job_hears_them(stager: Stager, reader: StagerClient) -> None:
+    sources = [
+        ScriptedSource(n, [f, PAUSE, END], address=stager.address, capabilities=TUNABLE).start()
+        for n, f in make_streams(60).items()
+    ]
+    guard = KeeperMaker(GuardRules(approval=("set",)))
+    job = Job(
+        make_pipeline(("tenth", EachTenth())), stager.address, options=OPTIONS, guard=guard,
+        expected=tuple("abc"),
+    )  # fmt: skip
+    words: dict[str, ApprovalWord] = {}
+    with running(SparkEngine(job, settings=SHORT)) as outcome:
+        deadline = time.monotonic() + 90
+        while not (heard := [x for x in read_ledger(reader) if x.id in words and x.outcome]):
+            assert not outcome, outcome
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+            asked = [d.command.id for d in read(reader, "decisions", Decision)]
+            if len(asked) >= 18 and not words:
+                words = {asked[4]: "approve", asked[7]: "deny"}
+                for name, word in words.items():
+                    say(reader, name, word)
+        for source in sources:
+            source.resume()
+    assert outcome[0].state == "finished"
+    assert [line.outcome for line in heard] == ["applied"]
+    check_words(reader, words)
 
 
 def test_a_simulation_that_comes_later_is_picked_up(stager: Stager, reader: StagerClient) -> None:

@@ -8,11 +8,12 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from bridge.commands import Command, Decision, Event
+from bridge.commands import Approval, ApprovalWord, Command, Decision, Event
 from bridge.engines.protocol import EngineStatistics
 from bridge.engines.results import iterate_results, read_results
 from bridge.frames import FrameBatch
 from bridge.staging import StagerClient
+from bridge.steering import read_ledger
 from bridge.testing.sources import END, ScriptedSource, make_frames
 
 NAMES = ("a", "b", "c")
@@ -91,6 +92,34 @@ def check_results(
         assert stops == sorted(set(stops))
     assert sorted(places) == list(range(len(places))), "The global operator lost its place."
     return len(places)
+
+
+def say(client: StagerClient, command: str, word: ApprovalWord) -> None:
+    """Say a word on a command, as Ada does, who is gone before she can carry it out."""
+    data = msgspec.msgpack.encode(Approval(command, word, "Ada"))
+    client.append("approvals", [data], writer=command, first=0, stop=1)
+
+
+def check_words(client: StagerClient, words: Mapping[str, ApprovalWord]) -> None:
+    """Assert that Ada's words were carried out once, and that the job denied the rest at its end.
+
+    Parameters
+    ----------
+    words
+        Command to what she said; those that she approved must have been applied.
+    """
+    lines = {line.id: line for line in read_ledger(client)}
+    assert words.keys() < lines.keys()
+    for name, line in lines.items():
+        assert line.approval is not None
+        word = words.get(name, "deny")
+        assert line.approval.by == ("Ada" if name in words else "the engine"), line
+        applied = ("sent", "applied", 1) if word == "approve" else ("denied", None, 0)
+        assert (line.verdict, line.outcome, line.answers) == applied, line
+    decided: list[Decision] = read(client, "decisions", Decision)
+    assert len(decided) == 2 * len(lines)
+    sent = [c.id for t in client.topics("commands/") for c in read(client, t.name, Command)]
+    assert sorted(sent) == sorted(name for name, word in words.items() if word == "approve")
 
 
 def check_commands(client: StagerClient, names: Iterable[str], *, every: int, frames: int) -> None:

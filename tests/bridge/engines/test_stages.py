@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -10,7 +11,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from bridge.commands import Command, Decision
+from bridge.commands import Approval, Command, Decision
 from bridge.engines.coordinator import Coordinator
 from bridge.engines.job import Job
 from bridge.engines.local import LocalEngine
@@ -23,7 +24,7 @@ from bridge.frames import FrameBatch
 from bridge.pipeline import Pipeline
 from bridge.staging import Stager, StagerClient
 from bridge.staging.messages import StreamOptions
-from bridge.steering import Desk, GuardMaker, GuardRules
+from bridge.steering import Desk, GuardMaker, GuardRules, KeeperMaker
 from bridge.testing.sources import END, PAUSE, ScriptedSource
 from tests.bridge.engines.common import (
     check_commands,
@@ -406,3 +407,47 @@ def test_people_are_asked_once_whatever_becomes_of_the_job(
     assert sorted(sent) == sorted(name for name, word in words.items() if word == "approve")
     assert len(read(reader, "decisions", Decision)) == 60
     check_results(reader, streams)
+
+
+@pytest.mark.parametrize("limit", [0.2, 600.0], ids=["time limit", "end of the job"])
+def test_a_job_carries_out_words_and_defaults_by_itself(
+    stager: Stager, reader: StagerClient, host: Callable[..., Host], limit: float
+) -> None:
+    streams = make_streams(100)
+    sources = [
+        ScriptedSource(n, [f, PAUSE, END], address=stager.address, capabilities=TUNABLE).start()
+        for n, f in streams.items()
+    ]
+    for source in sources:
+        source.wait_until_paused()
+    rules = GuardRules(approval=("set",), approval_timeout=limit, approval_default="approve")
+    job = host(make_pipeline(("policy", EachTenth())), seed=5, guard=KeeperMaker(rules))
+    while len(asked := [d for d in read(reader, "decisions", Decision) if not d.by]) < 30:
+        job.turn()
+    for number, decision in enumerate(asked[:20]):
+        # Of people who are gone before they could carry out what they said.
+        name, word = decision.command.id, ("approve", "deny")[number % 2]
+        said = msgspec.msgpack.encode(Approval(name, word, "Ada"))
+        reader.append("approvals", [said], writer=name, first=0, stop=1)
+    job.kill_coordinator()
+    deadline = time.monotonic() + 60
+    while len(read(reader, "decisions", Decision)) < (60 if limit < 1 else 50):
+        assert time.monotonic() < deadline
+        job.turn()
+    for source in sources:
+        source.resume()
+    job.run(disturb=True)
+    for source in sources:
+        source.join()
+    # One word, one decision that followed, and one command for each that was approved.
+    words = {w.command: w for w in read(reader, "approvals", Approval)}
+    later = [d for d in read(reader, "decisions", Decision) if d.by]
+    assert len(read(reader, "approvals", Approval)) == len(later) == len(words) == 30
+    sent = [c.id for n in streams for c in read(reader, f"commands/{n}", Command)]
+    assert sorted(sent) == sorted(n for n, w in words.items() if w.word == "approve")
+    last = {words[d.command.id].by for d in asked[20:]}
+    assert last == ({"time limit"} if limit < 1 else {"the engine"})
+    for decision in later:
+        if decision.by == "the engine":
+            assert decision.verdict == "denied"
+            assert decision.reason.endswith("The job ended before anybody decided.")
