@@ -50,7 +50,7 @@ def headrace(state: Path, *arguments: str) -> Any:
         [sys.executable, "-m", "bridge.cli", *arguments, "--json"],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=200,
         env={**os.environ, "HEADRACE_STATE": str(state), "PYTHONPATH": "."},
         check=False,
     )

@@ -129,13 +129,15 @@ def test_a_killed_worker_and_a_new_simulation(stager: Stager, reader: StagerClie
         guard=GuardMaker(),
         expected=expected,
     )
+    others = {worker.pid for worker in workers()}
     watched = Watched(job)
     watched.wait_for(lambda s: True)
     trickle = Trickle(stager.address, {name: streams[name] for name in "ab"}, **TAME)
     watched.wait_for(lambda s: s.frames >= 100 and s.checkpoints >= 1)
     # The third simulation begins only now.
     late = Trickle(stager.address, {"c": streams["c"]}, **TAME)
-    victim = workers()[0]
+    # Not one that another job has left on the cluster.
+    victim = next(worker for worker in workers() if worker.pid not in others)
     os.kill(victim.pid, signal.SIGKILL)
     trickle.finish()
     late.finish()
