@@ -38,6 +38,7 @@ def test_nothing_is_wrong_with_the_file(example: str, control: str) -> None:
     assert train["hyper"]["latent"] == infer["n_components"]
 
 
+@pytest.mark.timeout(240)
 def test_two_workers_learn_beside_a_run(tmp_path: Path) -> None:
     text = (ROOT / "examples" / "alanine_vampnet" / "run.toml").read_text(encoding="utf-8")
     for old, new in (

@@ -15,7 +15,7 @@ from bridge.runs.recorded import open_run
 from bridge.staging.client import StagerClient
 from bridge.staging.rendezvous import resolve
 
-LIMIT = 100.0
+LIMIT = 200.0
 """Seconds that a command may take; below the limit of a test, so that its output is shown."""
 
 _started: list[subprocess.Popen[str]] = []

@@ -313,7 +313,7 @@ def test_the_model_example_runs_in_one_process() -> None:
         [sys.executable, EXAMPLES / "muller_brown" / "in_process.py"],
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=200,
         check=False,
     )
     assert done.returncode == 0, done.stderr
@@ -328,7 +328,7 @@ def test_results_are_followed_while_a_run_goes_on(tmp_path: Path) -> None:
         [sys.executable, example / "follow.py", tmp_path / "run"],
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=200,
         check=False,
     )
     code, _, errors = finish(process)
