@@ -24,6 +24,8 @@ with needs("learning", "training in several processes"):
     import torch.distributed as dist
     from torch import Tensor
 
+    from analytics.learning.distributed.memory import SharedSums, meet_in_memory
+
 __all__ = ["Place", "Team"]
 
 
@@ -41,6 +43,8 @@ class Place:
         Where worker 0 listens, to bring all together.
     timeout
         Seconds that a worker is waited for.
+    shares_memory
+        Whether workers of one machine bring their gradients together in memory that they share.
     """
 
     rank: int
@@ -49,6 +53,7 @@ class Place:
     host: str = "127.0.0.1"
     port: int = 0
     timeout: float = 120.0
+    shares_memory: bool = True
 
     def __post_init__(self) -> None:
         if not 0 <= self.rank < self.size or not 1 <= self.groups <= self.size:
@@ -94,6 +99,8 @@ class Team:
         self.place = place
         self.device = torch.device(device)
         self.weight = 0.0
+        self._sums: SharedSums | None = None
+        self._sum: Tensor | None = None
         self._counts: dict[str, int] = {}
         limit = timedelta(seconds=place.timeout)
         if place.host in ("127.0.0.1", "localhost", "::1"):
@@ -175,21 +182,27 @@ class Team:
         weight
             Of this worker; 0 if it has no batch. Where nobody has one, the loss is not a number.
         """
+        if len(self.members) == 1:
+            self.weight = weight
+            return loss if weight else float("nan")
         parts = [
             (p.grad if p.grad is not None else torch.zeros_like(p)).reshape(-1) for p in parameters
         ]
-        head = torch.tensor([loss * weight, weight], dtype=parts[0].dtype, device=self.device)
-        flat = torch.cat([*parts, head])
-        if weight != 1.0:
-            flat[:-2] *= weight
-        if len(self.members) > 1:
-            # No word to the store: it would cost as much as the reduction itself.
-            try:
-                dist.all_reduce(flat, group=self._group)
-            except RuntimeError:
-                with self._together("group", self.members):
-                    raise
-        total = self.weight = float(flat[-1])
+        numel = sum(len(part) for part in parts)
+        flat = self._sum
+        if flat is None or len(flat) != numel:
+            flat = self._sum = torch.empty(numel, dtype=parts[0].dtype, device=self.device)
+            self._meet_in_memory(parts, numel)
+        # No word to the store: it would cost as much as the reduction itself.
+        try:
+            if self._sums is not None:
+                loss, total = self._sums.total(parts, weight, (loss * weight, weight), flat)
+            else:
+                loss, total = self._total(parts, weight, loss, flat)
+        except RuntimeError:
+            with self._together("group", self.members):
+                raise
+        self.weight = total
         if total:
             flat /= total
         at = 0
@@ -197,7 +210,33 @@ class Team:
             n = parameter.numel()
             parameter.grad = flat[at : at + n].view_as(parameter)
             at += n
-        return float(flat[-2]) if total else float("nan")
+        return loss / total if total else float("nan")
+
+    def _total(
+        self, parts: Sequence[Tensor], weight: float, loss: float, out: Tensor
+    ) -> tuple[float, float]:
+        """Sum gradients over the group; return the sums of losses and of weights."""
+        numbers = torch.tensor([loss * weight, weight], dtype=out.dtype, device=self.device)
+        both = torch.cat([*parts, numbers])
+        if weight != 1.0:
+            both[:-2] *= weight
+        dist.all_reduce(both, group=self._group)
+        out.copy_(both[:-2])
+        summed, total = (float(n) for n in both[-2:])
+        return summed, total
+
+    def _meet_in_memory(self, parts: Sequence[Tensor], numel: int) -> None:
+        """Share memory with the rest of the group, if all are on one machine."""
+        if self._sums is not None:
+            self._sums.close()
+            self._sums = None
+        place = self.place
+        plain = all(part.dtype == torch.float32 and part.device.type == "cpu" for part in parts)
+        if plain and place.shares_memory:
+            index, size = self.members.index(place.rank), len(self.members)
+            self._sums = meet_in_memory(
+                index, size, numel, gather=self.gather, timeout=place.timeout
+            )
 
     def share(self, tensors: Sequence[Tensor], source: int) -> None:
         """Give everybody the tensors of one worker, in place."""
@@ -237,6 +276,8 @@ class Team:
 
     def close(self) -> None:
         """Leave the team."""
+        if self._sums is not None:
+            self._sums.close()
         with contextlib.suppress(RuntimeError):
             dist.destroy_process_group()
 
