@@ -284,6 +284,10 @@ class PartitionStage:
                 break
         return [self._find(name).report(self._runner.seconds, self.worker) for name in touched]
 
+    def report(self, partition: str) -> PartitionReport:
+        """Report on one partition."""
+        return self._find(partition).report(self._runner.seconds, self.worker)
+
     def reports(self) -> list[PartitionReport]:
         """Report on all partitions; for a coordinator that may have missed some."""
         return [

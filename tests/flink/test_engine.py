@@ -134,6 +134,8 @@ def test_a_killed_worker_and_a_new_simulation(stager: Stager, reader: StagerClie
     watched.wait_for(lambda s: True)
     trickle = Trickle(stager.address, {name: streams[name] for name in "ab"}, **TAME)
     watched.wait_for(lambda s: s.frames >= 100 and s.checkpoints >= 1)
+    # What operators keep is told, on workers and in the coordinator; and where Flink shows the job.
+    watched.wait_for(lambda s: {"running", "place"} <= s.states.keys() and bool(s.page))
     # The third simulation begins only now.
     late = Trickle(stager.address, {"c": streams["c"]}, **TAME)
     # Not one that another job has left on the cluster.

@@ -245,7 +245,6 @@ class _Worker:
         assert self._states is not None
         options = self.run.job.options
         now = time.monotonic()
-        reports: dict[str, PartitionReport] | None = None
         for name in partitions:
             dirty = self._stage.dirty(name)
             if not dirty or (
@@ -257,12 +256,13 @@ class _Worker:
             state = self._stage.save(name)
             if state is None:
                 continue
-            reports = self._reports() if reports is None else reports
-            end = self._states.store(name, state, report=reports[name])
+            # With the bytes of what was saved, which are told though no frame came.
+            report = self._news[name] = self._stage.report(name)
+            end = self._states.store(name, state, report=report)
             self._saved[name] = end
             self._saved_at[name] = now
             if end:
-                self._stage.commit({name: reports[name].position})
+                self._stage.commit({name: report.position})
 
 
 def rows(reports: Sequence[PartitionReport]) -> dict[str, list[Any]]:

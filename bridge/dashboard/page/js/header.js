@@ -119,8 +119,9 @@ function showRun(run) {
 }
 
 function showTotals(data) {
-  put(figures[1].node.lastChild, data.totals?.mean ? "frames/s, mean" : "frames/s");
+  put(figures[1].node.lastChild, data.totals?.mean ? "/s mean" : "frames/s");
   const list = data.simulations ?? [];
+  put(figures[0].node.lastChild, list.length === 1 ? "simulation" : "simulations");
   const totals = data.totals ?? {};
   const sum = (key) => list.reduce((all, one) => all + (one[key] || 0), 0);
   const running = list.filter((one) => one.state === "running").length;

@@ -320,7 +320,7 @@ export class SeriesPanel {
     const words = [];
     if (!this.config.columns.length) words.push("Add a column to see its numbers.");
     else if (!rows) words.push("No rows yet.");
-    else words.push(`${this._drawn.length} lines, ${this.ui.format.integer(rows)} rows.`);
+    else words.push(`${this._drawn.length} ${this._drawn.length === 1 ? "line" : "lines"}, ${this.ui.format.integer(rows)} rows.`);
     if (stride > 1.01) words.push(`Thinned: about one row in ${stride < 10 ? stride.toFixed(1) : Math.round(stride)}, the least and greatest of each stretch.`);
     if (this.set.sampled) words.push("Of older rows the server has kept an even sample.");
     if (this._columnsThinned) words.push("On screen: the least and greatest of each column of pixels; zoom in for more.");
