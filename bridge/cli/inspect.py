@@ -13,7 +13,9 @@ from typing import Any
 import msgspec
 from rich.console import Console
 from rich.markup import escape
+from rich.padding import Padding
 from rich.table import Table
+from rich.text import Text
 
 from bridge.errors import ConfigError
 from bridge.runs.directory import RunDirectory
@@ -25,6 +27,9 @@ from bridge.staging.messages import TopicStatus
 from bridge.steering import LedgerLine, read_ledger
 
 __all__ = ["add_arguments", "execute"]
+
+NARROW = 120
+"""Columns below which reasons stand below their lines, instead of beside them."""
 
 _STYLES = {"applied": "green", "refused": "red", "expired": "yellow"}
 
@@ -61,7 +66,10 @@ def execute(arguments: argparse.Namespace) -> int:
         console.print("The run has ended and kept its topics in memory; they ended with it.")
     if not arguments.topics:
         shown = chosen[-arguments.last :] if arguments.last > 0 else chosen
-        console.print(_ledger_table(shown, why=arguments.why))
+        if console.width < NARROW:
+            _print_ledger(console, shown, why=arguments.why)
+        else:
+            console.print(_ledger_table(shown, why=arguments.why))
         console.print(f"{len(shown)} of {len(ledger)} decisions", style="dim")
     return 0
 
@@ -142,20 +150,36 @@ def _ledger_table(lines: Sequence[LedgerLine], *, why: bool) -> Table:
     table.add_column("reason", ratio=1)
     for line in lines:
         became, style = _became(line)
-        reason = " ".join(filter(None, (line.why, line.verdict_reason, line.outcome_reason)))
-        if why and line.evidence:
-            told = ", ".join(f"{k} = {_short(v)}" for k, v in line.evidence.items())
-            reason += f"\n{told}"
-        stamp = line.decided or line.answered
         table.add_row(
-            time.strftime("%H:%M:%S", time.localtime(stamp)) + f".{int(stamp % 1 * 1000):03d}",
+            _moment(line),
             escape(line.simulation),
             escape(line.what or line.kind),
             escape(line.author),
             f"[{style}]{escape(became)}[/]" if style else escape(became),
-            escape(reason),
+            escape(_reason(line, why=why)),
         )
     return table
+
+
+def _print_ledger(console: Console, lines: Sequence[LedgerLine], *, why: bool) -> None:
+    for line in lines:
+        became, style = _became(line)
+        head = (_moment(line), line.simulation, line.what or line.kind, f"by {line.author}")
+        console.print(Text.assemble("  ".join(head), "  ", (became, style)))
+        console.print(Padding(Text(_reason(line, why=why), style="dim"), (0, 0, 0, 4)))
+
+
+def _moment(line: LedgerLine) -> str:
+    stamp = line.decided or line.answered
+    return time.strftime("%H:%M:%S", time.localtime(stamp)) + f".{int(stamp % 1 * 1000):03d}"
+
+
+def _reason(line: LedgerLine, *, why: bool) -> str:
+    reason = " ".join(filter(None, (line.why, line.verdict_reason, line.outcome_reason)))
+    if why and line.evidence:
+        told = ", ".join(f"{k} = {_short(v)}" for k, v in line.evidence.items())
+        reason += f"\n{told}"
+    return reason
 
 
 def _short(value: Any) -> str:
