@@ -11,7 +11,7 @@ from bridge.engines.results import read_results
 from bridge.jobs.clusters import LocalCluster
 from bridge.staging import Stager, StagerClient
 from tests.bridge.engines.archived import make_archive
-from tests.bridge.engines.common import make_streams, play
+from tests.bridge.engines.common import make_streams, play, read_status
 
 
 def test_workers_run_in_an_archived_environment(
@@ -33,6 +33,9 @@ def test_workers_run_in_an_archived_environment(
             check=False,
         )
     assert done.returncode == 0, done.stderr + done.stdout
+    # The driver's page, which its master's address does not tell.
+    pages = {status.page for status in read_status(reader, "archived")}
+    assert any(page.startswith("http://127.0.0.1:") for page in pages), pages
     results = read_results(reader, "archived", "a")
     assert results is not None
     assert results["archived"].tolist() == [True] * 50

@@ -171,6 +171,8 @@ class Session:
             "spark.pyspark.driver.python": sys.executable,
             "spark.ui.showConsoleProgress": "false",
             "spark.ui.enabled": "false" if is_here else "true",
+            # Its page knows no passwords: to look at, not to end jobs with.
+            "spark.ui.killEnabled": "false",
             "spark.python.worker.reuse": "true",
             "spark.python.worker.faulthandler.enabled": "true",
             "spark.task.maxFailures": "4",
@@ -189,6 +191,9 @@ class Session:
         """Start Java, which says what it has to say to the log."""
         java = find_java(OLDEST_JAVA, "Apache Spark", bundled=False)
         ours = {"JAVA_HOME": java.home, "PYTHONPATH": _paths()}
+        if conf.get("spark.driver.bindAddress", "") == "127.0.0.1":
+            # The address that its page listens at is no setting of Spark's; all, without this.
+            ours["SPARK_LOCAL_IP"] = "127.0.0.1"
         self._folder = _folder_for(python)
         folder = None if self._folder is None else self._folder.name
         before = {key: os.environ.get(key) for key in ours}
