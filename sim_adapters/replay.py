@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time as clock
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -295,6 +296,9 @@ class Replay:
     def _open(self) -> Any:
         paths = [str(self._base / p) for p in (self._table.topology, self._table.trajectory)]
         try:
-            return MDAnalysis.Universe(*paths)
+            with warnings.catch_warnings():
+                # What MDAnalysis will change in its readers is no concern of who replays a file.
+                warnings.simplefilter("ignore", DeprecationWarning)
+                return MDAnalysis.Universe(*paths)
         except (OSError, ValueError, TypeError) as error:
             raise ConfigError(f"MDAnalysis cannot read {' with '.join(paths)}: {error}.") from error

@@ -95,7 +95,7 @@ def _stream(arguments: argparse.Namespace) -> int:
         "headrace replay",
     )
     keys = client_keys(arguments.keys)
-    address = resolve(arguments.address, arguments.run_directory)
+    address = resolve(arguments.stager, arguments.run_directory)
     connection = Connection(address=address, keys=keys, options=options)
     console = Console(stderr=True)
     with console.status(f"Streaming {files[-1].name} to {address} as {arguments.name!r}"):

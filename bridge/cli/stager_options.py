@@ -19,9 +19,11 @@ __all__ = [
 ]
 
 
-def add_stager_arguments(parser: argparse._ActionsContainer, option: str = "--stager") -> None:
-    """Declare how the stager is found and spoken to."""
-    parser.add_argument(option, help="address of the stager (default: HEADRACE_STAGER)")
+def add_stager_arguments(parser: argparse._ActionsContainer, *others: str) -> None:
+    """Declare how the stager is found and spoken to; `others` are other names of ``--stager``."""
+    parser.add_argument(
+        "--stager", *others, help="address of the stager (default: HEADRACE_STAGER)"
+    )
     parser.add_argument("--run-directory", type=Path, help="where the stager wrote stager.json")
     parser.add_argument("--keys", default="", help="folder of keys")
 
