@@ -28,7 +28,7 @@ __all__ = ["ClusterFile", "LocalCluster", "read_cluster"]
 
 Kind = Literal["flink", "spark"]
 FILE = "cluster.json"
-_START = 60.0
+_START = 120.0
 
 
 class _Member(msgspec.Struct):
@@ -82,6 +82,20 @@ def read_cluster(directory: Path) -> ClusterFile:
 def _free_port() -> int:
     with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as server:
         return int(server.getsockname()[1])
+
+
+def _end_orphans(child: subprocess.Popen[bytes]) -> None:
+    """End what a process that was killed left behind: Flink's Python workers wait on for ever.
+
+    Before anybody takes notice of its end, so that its number cannot be another's already.
+    """
+    try:
+        ended = os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return
+    if ended is not None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGKILL)
 
 
 def _package(name: str, engine: str) -> Path:
@@ -293,6 +307,8 @@ class LocalCluster:
 
     def look_after(self) -> list[str]:
         """Start again what has ended, and return the roles that were."""
+        for child in self._children.values():
+            _end_orphans(child)
         ended = [role for role, child in self._children.items() if child.poll() is not None]
         for role in ended:
             self._start(role)

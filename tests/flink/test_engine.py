@@ -36,7 +36,7 @@ from tests.bridge.engines.mortal import TUNABLE, check_answers
 from tests.bridge.engines.pipelines import EachTenth, Failing, Norm, Running, make_pipeline
 from tests.bridge.engines.trickle import Trickle
 
-TAME: dict[str, Any] = {"capabilities": TUNABLE, "time_limit": 100.0}
+TAME: dict[str, Any] = {"capabilities": TUNABLE, "time_limit": 250.0}
 QUICK = JobOptions(save_every=0.3, checkpoint_every=0.5, status_every=0.3, max_frames=64)
 
 

@@ -78,7 +78,7 @@ def test_the_stager_is_killed_twice(
     job = make_job(mortal.address, *streams)
     watched = Watched(job, cluster=cluster.address, checkpoint=tmp_path / "checkpoints")
     watched.wait_for(lambda s: True)
-    trickle = Trickle(mortal.address, streams, capabilities=TUNABLE, time_limit=100.0)
+    trickle = Trickle(mortal.address, streams, capabilities=TUNABLE, time_limit=250.0)
     for frames in (150, 900):
         watched.wait_for(lambda s, least=frames: s.frames >= least and s.checkpoints >= 1)
         mortal.kill()
@@ -106,7 +106,7 @@ def test_simulations_die_and_come_back(
     for name, goodbye in (("b", ABORT), ("c", END)):
         first, rest = halves[name]
         script: list[Any] = [first, goodbye, PAUSE, rest, END]
-        more: dict[str, Any] = {"capabilities": TUNABLE, "time_limit": 100.0}
+        more: dict[str, Any] = {"capabilities": TUNABLE, "time_limit": 250.0}
         others.append(ScriptedSource(name, script, address=stager.address, **more).start())
     try:
         job = make_job(stager.address, *streams)
@@ -152,7 +152,7 @@ def test_the_job_manager_is_killed_and_the_job_goes_on_from_its_checkpoint(
     submit = ("submit", str(path), "--engine", "flink", "--cluster", cluster.address)
     where = ("--stager", stager.address, "--checkpoint", str(tmp_path / "checkpoints"))
     record = headrace(tmp_path, *submit, *where)
-    trickle = Trickle(stager.address, streams, step=5, capabilities=TUNABLE, time_limit=150.0)
+    trickle = Trickle(stager.address, streams, step=5, capabilities=TUNABLE, time_limit=250.0)
     wait_for(reader, lambda s: s.frames >= 150 and s.checkpoints >= 3)
     old = cluster.pid("jobmanager")
     os.kill(old, signal.SIGKILL)

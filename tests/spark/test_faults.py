@@ -57,7 +57,7 @@ class Walkers:
             for i in range(SLICES):
                 script += [frames.take(slice(i * step, (i + 1) * step)), PAUSE]
             source = ScriptedSource(
-                name, [*script, END], address=address, capabilities=TUNABLE, time_limit=100.0
+                name, [*script, END], address=address, capabilities=TUNABLE, time_limit=250.0
             )
             self.sources.append(source.start())
 
@@ -287,7 +287,7 @@ def test_the_stager_is_killed_twice(session: Any, tmp_path: Path, checkpoint: Pa
     try:
         job = make_steered(mortal.address, *streams)
         join = run_aside(SparkEngine(job, checkpoint=checkpoint, settings=SHORT))
-        trickle = Trickle(mortal.address, streams, step=5, capabilities=TUNABLE, time_limit=100.0)
+        trickle = Trickle(mortal.address, streams, step=5, capabilities=TUNABLE, time_limit=250.0)
         with StagerClient(mortal.address, timeout=30.0) as reader:
             for frames in (150, 900):
                 wait_for(reader, at_least(frames))
@@ -316,7 +316,7 @@ def test_simulations_die_and_come_back(
     for name, goodbye in (("b", ABORT), ("c", END)):
         first, rest = streams[name].take(slice(0, 200)), streams[name].take(slice(200, 400))
         script: list[Any] = [first, goodbye, PAUSE, rest, END]
-        more: dict[str, Any] = {"capabilities": TUNABLE, "time_limit": 100.0}
+        more: dict[str, Any] = {"capabilities": TUNABLE, "time_limit": 250.0}
         others.append(ScriptedSource(name, script, address=stager.address, **more).start())
     try:
         job = make_steered(stager.address, *streams)
@@ -346,7 +346,7 @@ def test_more_workers_go_on_from_a_checkpoint(
 ) -> None:
     streams = make_streams(3000)
     job = make_steered(stager.address, *streams)
-    trickle = Trickle(stager.address, streams, step=5, capabilities=TUNABLE, time_limit=100.0)
+    trickle = Trickle(stager.address, streams, step=5, capabilities=TUNABLE, time_limit=250.0)
     one = SparkEngine(job, checkpoint=checkpoint, parallelism=1, settings=SHORT)
     join = run_aside(one)
     wait_for(reader, at_least(100))

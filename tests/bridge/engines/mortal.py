@@ -95,7 +95,7 @@ def main(address: str, name: str, frames: str) -> None:
         address=address,
         capabilities=TUNABLE,
         answered=answered,
-        time_limit=100.0,
+        time_limit=250.0,
     )
     told = iter(sys.stdin.buffer.readline, b"")
 

@@ -27,7 +27,7 @@ class Trickle:
     ) -> None:
         self.hurry = threading.Event()
         self.sources = []
-        more.setdefault("time_limit", 150.0)
+        more.setdefault("time_limit", 250.0)
         for name, frames in streams.items():
             script: list[Any] = []
             for at in range(0, len(frames), step):

@@ -13,7 +13,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """A JVM and its Python workers take their time to start on two cores."""
     for item in items:
         if "conformance/engines" in item.path.as_posix():
-            item.add_marker(pytest.mark.timeout(240))
+            item.add_marker(pytest.mark.timeout(400))
 
 
 @pytest.fixture
