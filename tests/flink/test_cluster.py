@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -11,6 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from bridge.engines.job import Job
@@ -64,6 +66,16 @@ def test_a_port_in_use_is_told(cluster: LocalCluster, tmp_path: Path) -> None:
         LocalCluster("flink", workers=1, slots=1, directory=tmp_path, port=port)
 
 
+def left_of(group: int) -> list[psutil.Process]:
+    """Return the processes of a group that have not ended."""
+    out = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, ProcessLookupError):
+            if os.getpgid(process.pid) == group and process.status() != psutil.STATUS_ZOMBIE:
+                out.append(process)
+    return out
+
+
 def test_killed_task_managers(
     cluster: LocalCluster, stager: Stager, reader: StagerClient, tmp_path: Path
 ) -> None:
@@ -77,10 +89,13 @@ def test_killed_task_managers(
     )
     watched = Watched(job, cluster=cluster.address, checkpoint=tmp_path)
     watched.wait_for(lambda s: True)
-    trickle = Trickle(stager.address, streams, capabilities=TUNABLE, time_limit=100.0)
+    trickle = Trickle(stager.address, streams, capabilities=TUNABLE, time_limit=250.0)
     watched.wait_for(lambda s: s.frames >= 100 and s.checkpoints >= 1)
-    os.kill(cluster.pid("worker-0"), signal.SIGKILL)
+    killed = cluster.pid("worker-0")
+    os.kill(killed, signal.SIGKILL)
     watched.wait_for(lambda s: bool(read_events(reader, "resumed")))
+    # Nor does anything of it last.
+    assert not left_of(killed)
     trickle.finish()
     assert watched.join().frames == 9000
     assert check_results(reader, streams) == 9000
