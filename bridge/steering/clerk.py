@@ -6,7 +6,7 @@ import contextlib
 import time
 from collections.abc import Iterator
 
-from bridge.commands import Approval, Command, Decision, Event, Verdict
+from bridge.commands import Approval, ApprovalWord, Command, Decision, Event, Verdict
 from bridge.errors import HeadraceError, SteeringError, TransportError
 from bridge.steering.approvals import APPROVALS, DECISIONS
 from bridge.steering.bounds import describe_command
@@ -68,10 +68,11 @@ class Clerk:
                 f"Nobody said anything within {decision.until - decision.stamp:.3g} s, and then "
                 f"the rules say {word}."
             )
-            with self._alone(decision.command):
-                self.speak(Approval(decision.command.id, word, TIME_LIMIT, reason, "", now))
+            self._speak_for(decision.command, word, TIME_LIMIT, reason, now)
         if overdue:
+            self._log.read()
             self._give_up(now)
+        self._deny(now)
         done: set[str] = set()
         # One after the other, in the order of the log, so that each is judged by the rates that
         # those before it left, whoever carries them out.
@@ -91,8 +92,7 @@ class Clerk:
         self.carry_out(now)
         waiting = [d.command for d in self._log.book.waiting() if d.command.id.startswith(head)]
         for command in waiting:
-            with self._alone(command):
-                self.speak(Approval(command.id, "deny", by, reason, "", now))
+            self._speak_for(command, "deny", by, reason, now)
         self.carry_out(now, final=head)
         return len(waiting)
 
@@ -100,6 +100,13 @@ class Clerk:
         """Say a word; the first one in the log holds, which was read when this returns."""
         self._log.append(APPROVALS, approval.command, approval)
         self._log.read()
+
+    def _speak_for(
+        self, command: Command, word: ApprovalWord, by: str, reason: str, now: float
+    ) -> None:
+        """Say a word where nobody has; it is not read yet when this returns."""
+        with self._alone(command):
+            self._log.append(APPROVALS, command.id, Approval(command.id, word, by, reason, "", now))
 
     def judge(self, command: Command, now: float, *, rates: bool) -> tuple[Verdict, str]:
         """Return what rules and simulation say to a command at present, and why."""
@@ -139,6 +146,21 @@ class Clerk:
             else:
                 self._log.book.note_sent(command.id)
                 self.forget_problem(command.id)
+
+    def _deny(self, now: float) -> None:
+        """Make the decisions that a no brings about; nothing has to be judged, so all at once."""
+        made = []
+        for asked, approval in self._log.book.spoken():
+            if approval.word == "deny" and not self._rests(approval.command):
+                with self._alone(asked.command):
+                    decision = self._follow(asked, approval, now)
+                    self._log.append(DECISIONS, approval.command, decision)
+                    made.append(asked.command)
+        if made:
+            self._log.read()
+        for command in made:
+            if self._log.book.is_spoken(command.id):
+                self._hold(command, SteeringError(LOST.format(command.id)))
 
     def _settle(self, asked: Decision, approval: Approval, now: float, *, final: bool) -> None:
         """Make the decision that a word brings about."""

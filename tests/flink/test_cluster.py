@@ -15,19 +15,23 @@ from typing import Any
 import psutil
 import pytest
 
+from bridge.commands import ApprovalWord, Decision
 from bridge.engines.job import Job
 from bridge.engines.results import read_results
 from bridge.errors import ConfigError
 from bridge.jobs.clusters import LocalCluster
 from bridge.staging import Stager, StagerClient
-from bridge.steering import GuardMaker
+from bridge.steering import GuardMaker, read_ledger
 from tests.bridge.engines.archived import make_archive
 from tests.bridge.engines.common import (
     check_commands,
     check_results,
+    check_words,
     make_streams,
     play,
+    read,
     read_events,
+    say,
 )
 from tests.bridge.engines.mortal import TUNABLE, check_answers
 from tests.bridge.engines.pipelines import EachTenth, make_pipeline
@@ -40,6 +44,14 @@ name = "means"
 [[pipeline.operators]]
 use = "moments"
 input = "x"
+[[pipeline.operators]]
+name = "place"
+use = "tests.bridge.engines.pipelines:Place"
+[[pipeline.operators]]
+name = "tenth"
+use = "tests.bridge.engines.pipelines:EachTenth"
+[steering]
+approval = ["set"]
 [engine]
 save_every = 0.3
 checkpoint_every = 0.5
@@ -115,24 +127,34 @@ def test_submit_look_cancel_and_go_on(
     record = headrace(tmp_path, *submit, *where)
     deadline = time.monotonic() + 120
     trickle = None
+    words: dict[str, ApprovalWord] = {}
     while True:
         [view] = headrace(tmp_path, "jobs", record["id"])
         told = view.get("statistics")
         if told and trickle is None:
-            trickle = Trickle(stager.address, streams)
+            trickle = Trickle(stager.address, streams, capabilities=TUNABLE)
         if told and told.get("frames", 0) >= 50 and told.get("checkpoints", 0) >= 1:
             break
         assert time.monotonic() < deadline, view
     assert view["state"] == "running"
     assert set(told["simulations"]) == set(streams)
+    # People are asked, and heard by the job itself, in whichever of its lives; nobody else looks.
+    asked = [d.command.id for d in read(reader, "decisions", Decision)]
+    words |= {asked[0]: "approve", asked[1]: "deny", asked[2]: "approve"}
+    for name, word in words.items():
+        say(reader, name, word)
     ended = headrace(tmp_path, "cancel", record["id"], "--savepoint")
     assert ended["savepoint"]
     assert any("job manager" in name for name in headrace(tmp_path, "logs", record["id"]))
     assert trickle is not None
-    trickle.finish()
     again = headrace(tmp_path, *submit, *where, "--savepoint", ended["savepoint"])
+    while not all(line.outcome for line in read_ledger(reader) if words.get(line.id) == "approve"):
+        assert time.monotonic() < deadline + 100
+        time.sleep(0.1)
+    trickle.finish()
     while headrace(tmp_path, "jobs", again["id"])[0]["state"] != "finished":
         assert time.monotonic() < deadline + 100
+    check_words(reader, words)
     topics = {t.name: t for t in reader.topics("results/means/")}
     assert {t.writers[f"means/{t.name[-1]}"] for t in topics.values()} == {2000}
 

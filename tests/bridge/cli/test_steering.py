@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +14,10 @@ from typing import Any
 import pytest
 
 from bridge.cli.main import main
+from bridge.commands import Decision
+from bridge.runs.records import read_events
 from bridge.steering import TIME_LIMIT, LedgerLine, read_ledger
+from tests.bridge.engines.common import read
 from tests.bridge.runs.commands import (
     connect,
     end_all,
@@ -92,6 +98,16 @@ def test_people_approve_deny_and_command_and_the_rest_gets_its_default(
     denied: Any = tell.json("deny", folder, tell.wait_for_waiting(folder)[-1]["id"])
     assert denied[0]["state"] == "denied"
 
+    # The engine is killed while somebody makes up his mind: nobody is asked about it twice.
+    asked = tell.wait_for_waiting(folder)[-1]["id"]
+    os.kill(json.loads((folder / "processes.json").read_text())["engine"], signal.SIGKILL)
+    tell("approve", folder, asked, "--by", "Cleo", "--wait", "60")
+    with connect(folder) as client:
+        deadline = time.monotonic() + 60
+        while not any(event.kind == "resumed" for event in read_events(client)):
+            assert time.monotonic() < deadline, "The engine did not come back."
+            time.sleep(0.1)
+
     pause = ("command", folder, "pause", "walker-1", "--key", "p1", "--wait", "60")
     paused: Any = tell.json(*pause)
     assert [(one["verdict"], one["outcome"]) for one in paused] == [("sent", "applied")]
@@ -110,7 +126,13 @@ def test_people_approve_deny_and_command_and_the_rest_gets_its_default(
             assert time.monotonic() < deadline
             time.sleep(0.1)
         assert late[0].verdict == "denied"
-        line = next(x for x in read_ledger(client) if x.id == approved)
+        decided = Counter(d.command.id for d in read(client, "decisions", Decision))
+        # What was asked, and what became of it.
+        assert max(decided.values()) == decided[asked] == 2
+        lines = {line.id: line for line in read_ledger(client)}
+        assert max(line.answers for line in lines.values()) == 1
+        assert _by(lines[asked]) in ("Cleo", TIME_LIMIT)
+        line = lines[approved]
         assert (_by(line), line.verdict, line.outcome, line.answers) == (
             "Ada",
             "sent",
