@@ -26,7 +26,7 @@ from bridge.staging.facts import (
     Waiting,
 )
 from bridge.staging.index import EntryIndex
-from bridge.staging.layout import chunk_layout
+from bridge.staging.layout import ChunkLayout, chunk_layout
 from bridge.staging.messages import Commit, Entry, OpenStream, Part, StreamOptions, TopicStatus
 from bridge.staging.steps import Brought, OpenSteps
 from bridge.staging.topic import Held, TopicLog
@@ -109,6 +109,7 @@ class FrameLog(TopicLog[Entry]):
     _left: dict[int, _Rank]  # ranks of this life that said goodbye
     _steps: OpenSteps
     _lost = 0  # steps of this life that were counted as dropped
+    _laid_out: tuple[StreamSchema, tuple[int, int, bool], ChunkLayout] | None = None
 
     def new_index(self) -> EntryIndex:
         """Return an index of entries."""
@@ -360,7 +361,7 @@ class FrameLog(TopicLog[Entry]):
                 f"Rank {rank} of {self.name} commits into segment {part.segment}, which is not "
                 "leased to it."
             )
-        layout = chunk_layout(self.schema, part.capacity, lead=part.lead, ids=part.ids)
+        layout = self._layout(part)
         inside = 0 <= part.position <= held.segment.size - layout.nbytes
         later = (part.position, part.row) >= (held.used, held.rows) or held.rank == -1
         if (
@@ -379,7 +380,7 @@ class FrameLog(TopicLog[Entry]):
         if self.schema.n_ranks == 1:
             self._append(
                 [part], part.count, request.steps[i], request.times[i], request.epochs[i],
-                {0: request.sequence + sum(p.count for p in request.parts[: i + 1])},
+                {0: self._ranks[request.rank].sequence},
                 request.stamp,
             )  # fmt: skip
             return
@@ -485,8 +486,16 @@ class FrameLog(TopicLog[Entry]):
 
     def part_bytes(self, part: Part) -> int:
         """Return the bytes of a part's rows."""
-        layout = chunk_layout(self.schema, part.capacity, lead=part.lead, ids=part.ids)
-        return part.count * sum(size for _, _, _, size, _ in layout.columns)
+        return part.count * self._layout(part).row_nbytes
+
+    def _layout(self, part: Part) -> ChunkLayout:
+        # Asked for several times a frame, and nearly always the one of before.
+        of = part.capacity, part.lead, part.ids
+        found = self._laid_out
+        if found is None or found[1] != of or found[0] is not self.schema:
+            layout = chunk_layout(self.schema, part.capacity, lead=part.lead, ids=part.ids)
+            found = self._laid_out = self.schema, of, layout
+        return found[2]
 
     def entry_bytes(self, entry: Entry) -> int:
         """Return the bytes of an entry's rows."""

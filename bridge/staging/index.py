@@ -103,14 +103,12 @@ class EntryIndex(_Columns):
         (
             offset, count, stamp, segment, position, capacity, row, rows, checksum, lead, start
         ) = (c[index] for c in self._columns)  # fmt: skip
-        parts = self._more.get(int(offset))
+        parts = self._more.get(offset)
         if parts is None:
-            part = Part(
-                int(segment), int(position), int(capacity), int(row), int(rows), int(checksum),
-                int(lead), False, int(start), 0,
-            )  # fmt: skip
-            return Entry(int(offset), int(count), [part], stamp)
-        return Entry(int(offset), int(count), list(parts), stamp)
+            # Arrays of integers give integers.
+            part = Part(segment, position, capacity, row, rows, checksum, lead, False, start, 0)
+            return Entry(offset, count, [part], stamp)
+        return Entry(offset, count, list(parts), stamp)
 
     def forget(self, count: int) -> None:
         """Forget the first `count` entries."""

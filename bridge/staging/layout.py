@@ -41,9 +41,11 @@ class ChunkLayout:
         Name, dtype, shape of one row, bytes of one row, position of the column.
     nbytes
         Bytes of the chunk.
+    row_nbytes
+        Bytes of one row, over all columns.
     """
 
-    __slots__ = ("capacity", "columns", "nbytes")
+    __slots__ = ("capacity", "columns", "nbytes", "row_nbytes")
 
     def __init__(self, schema: StreamSchema, capacity: int, lead: int, ids: bool) -> None:
         self.capacity = capacity
@@ -69,6 +71,7 @@ class ChunkLayout:
             position = aligned(position + size * capacity)
         self.columns = tuple(columns)
         self.nbytes = position
+        self.row_nbytes = sum(size for _, _, _, size, _ in columns)
 
 
 @lru_cache(maxsize=1024)

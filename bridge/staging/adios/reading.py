@@ -29,12 +29,16 @@ _HANGS = 15.0
 """Seconds after which a look for the next step, which lasts far less, counts as hanging."""
 
 _SHORT, _LONG = 0.0002, 0.004
-"""Seconds between two looks for a step, in which other threads run: while steps come fast, and
-else."""
+"""Seconds between two looks for a step, in which other threads run: at least, and at most. While
+steps come fast it is a quarter of the time between them, as each look costs processor time."""
 
-_TOGETHER, _PAUSE = 0.008, 0.002
-"""Seconds for which frames are gathered before they are sent on, while they come fast; and without
-a step after which they are not waited for."""
+_TOGETHER, _LONGEST, _MANY = 0.008, 0.016, 8
+"""Seconds for which frames are gathered before they are sent on, while they come fast: this, or as
+long as so many take, but no longer than that."""
+
+_PAUSE = 0.002
+"""Seconds without a step, or four times what steps take if that is more, after which frames are not
+gathered any longer."""
 
 _AWAKE = 0.1
 """Seconds after a step for which looks follow closely."""
@@ -87,6 +91,7 @@ class _Ingesting:
         self.stopping = False
         self.last = time.monotonic()
         self.told = False
+        self.pace = _LONG  # about how long a step takes; no more than that
         self.epoch = 0
         self.time = 0.0
         self.producer: Producer | None = None
@@ -148,7 +153,9 @@ class _Ingesting:
             with self.beat.within(_HANGS, self._words[source]):
                 status = self._look(source)
             if status == "step":
-                self.last = time.monotonic()
+                now = time.monotonic()
+                self.pace += 0.1 * (min(now - self.last, _LONG) - self.pace)
+                self.last = now
                 self.told = False
                 return True
             if status == "end":
@@ -169,12 +176,15 @@ class _Ingesting:
         while (status := source.begin()) == "later" and not self.stopping:
             now = time.monotonic()
             idle = now - self.last
-            self._send(_TOGETHER if idle < _PAUSE else 0.0)
+            if idle < max(_PAUSE, 4.0 * self.pace):
+                self._send_together()
+            else:
+                self._send()
             self._waiting(source, idle)
             end = end or now + _TURN
             if now > end:
                 break
-            time.sleep(_SHORT if idle < _AWAKE else _LONG)
+            time.sleep(min(max(_SHORT, 0.25 * self.pace), _LONG) if idle < _AWAKE else _LONG)
         return status
 
     def _waiting(self, source: Source, idle: float) -> None:
@@ -258,7 +268,7 @@ class _Ingesting:
             with self.beat.within(_HANGS, self._data):
                 for source in sources:
                     source.end_step()
-            self._send(_TOGETHER)
+            self._send_together()
             if not self._begin_all(sources):
                 return True
 
@@ -275,7 +285,7 @@ class _Ingesting:
             self._put_row(producer, head)
         with self.beat.within(_HANGS, self._data):
             source.end_step()
-        self._send(_TOGETHER)
+        self._send_together()
         return True
 
     def _align(self, reader: Reader, iteration: int | None) -> Head | None:
@@ -318,17 +328,19 @@ class _Ingesting:
         self.beat.skipped += 1
         return False
 
-    def _send(self, after: float) -> None:
-        """Send frames on if the last were sent longer ago than this: each message costs time.
+    def _send_together(self) -> None:
+        """Send frames on if the last were sent long enough ago: each message costs time."""
+        together = min(max(_TOGETHER, _MANY * self.pace), _LONGEST)
+        if self.unsent and time.monotonic() - self.sent >= together:
+            self._send()
 
-        Commands that came are refused: waiting for an answer would be in vain.
-        """
-        now = time.monotonic()
+    def _send(self) -> None:
+        """Send frames on, and refuse commands that came: waiting for an answer would be in vain."""
         if self.producer is None:
             return
-        if self.unsent and now - self.sent >= after:
+        if self.unsent:
             self.producer.send()
-            self.unsent, self.sent = False, now
+            self.unsent, self.sent = False, time.monotonic()
         for command in self.producer.commands():
             reason = _NO_WAY_BACK.format(self.task.simulation)
             self.producer.acknowledge(
