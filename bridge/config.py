@@ -149,9 +149,9 @@ def find_entry_point(group: str, name: str, where: str) -> Any:
         points = {p.name: p for p in metadata.entry_points(group=group)}
         if name not in points:
             near = difflib.get_close_matches(name, points, 1, cutoff=0.5)
-            guess = f"did you mean {near[0]!r}? " if near else ""
+            guess = f"did you mean {near[0]!r}? Known" if near else "known"
             raise ConfigError(
-                f"{where}: there is no {name!r} among {group}; {guess}Known are: "
+                f"{where}: there is no {name!r} among {group}; {guess} are: "
                 f"{', '.join(sorted(points)) or 'none'}; or write module:object."
             )
         return points[name].load()

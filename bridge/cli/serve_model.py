@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -78,10 +79,17 @@ def execute(arguments: argparse.Namespace) -> int:
     name = arguments.service or arguments.model
     address = resolve(arguments.stager, arguments.run_directory)
     console = Console(stderr=True)
+    folder = Path(str(settings.get("registry", "")))
+    if arguments.use == "registry" and not folder.is_dir():
+        said = f"There is no registry in {folder} yet; until there is, nobody is answered."
+        console.print(said, markup=False, highlight=False, soft_wrap=True)
+    serving = f"Serving {arguments.model} as {name!r} at {address}; Ctrl-C ends it"
+    if not console.is_terminal:
+        console.print(f"{serving}.", markup=False, highlight=False, soft_wrap=True)
     with (
         connect(address, name=f"serves-{name}", keys=client_keys(arguments.keys)) as client,
         stopped_by_signal() as told_to_end,
-        console.status(f"Serving {arguments.model} as {name!r} at {address}; Ctrl-C ends it"),
+        console.status(serving),
     ):
         service = InferenceService(client, name, surrogate, max_rows=arguments.max_rows)
         done = service.run(told_to_end)

@@ -21,7 +21,9 @@ from bridge.steering import GuardRules, KeeperMaker
 __all__ = ["JobPlan", "load_job"]
 
 _TABLES = ("pipeline", "engine", "steering")
-_OF_RUNS = ("run", "simulation", "staging", "control", "report")
+_OF_RUNS = (
+    "control", "dashboard", "report", "run", "service", "simulation", "staging", "training"
+)  # fmt: skip
 
 
 class JobPlan(msgspec.Struct, frozen=True, kw_only=True):

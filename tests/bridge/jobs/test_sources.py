@@ -9,6 +9,7 @@ import pytest
 
 from bridge.errors import ConfigError
 from bridge.jobs.sources import load_job
+from bridge.runs.configuration import RunConfiguration
 
 STAGER = "tcp://127.0.0.1:1"
 PIPELINE = """
@@ -45,6 +46,15 @@ def test_a_file_becomes_a_job(tmp_path: Path) -> None:
 def test_the_file_of_a_run_will_do() -> None:
     plan = load_job("examples/alanine_dipeptide/run.toml", stagers=STAGER)
     assert plan.job().name == "adaptive"
+
+
+@pytest.mark.parametrize("table", RunConfiguration.__struct_fields__)
+def test_every_table_of_a_run_is_known(tmp_path: Path, table: str) -> None:
+    path = tmp_path / "run.toml"
+    used = ("pipeline", "engine", "steering")  # Their keys are looked at.
+    more = "" if table in used else f"[{table}.x]\n"
+    path.write_text('[[pipeline.operators]]\nuse = "moments"\ninput = "x"\n' + more)
+    load_job(str(path), stagers=STAGER)
 
 
 def test_an_object_of_a_file_of_the_users(tmp_path: Path) -> None:
