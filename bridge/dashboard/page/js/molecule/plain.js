@@ -42,6 +42,8 @@ export class PlainViewer {
   }
 
   setModel(model, positions) {
+    // The first is shown from where most of it can be seen; later ones as somebody has turned it.
+    if (!this.#model) this.#turn = facing(positions) ?? this.#turn;
     this.#model = model;
     this.#positions = positions;
     this.fit();
@@ -277,4 +279,28 @@ function multiply(a, b) {
     out[3 * i + j] = a[3 * i] * b[j] + a[3 * i + 1] * b[3 + j] + a[3 * i + 2] * b[6 + j];
   }
   return out;
+}
+
+// The turn that lays the longest axis of some places across the picture, and the shortest along the
+// line of sight; null where they have none.
+function facing(p) {
+  let rest = [0, 0, 0, 0, 0, 0, 0, 0, 0];
+  for (let i = 0; i + 2 < p.length; i += 3)
+    for (let k = 0; k < 9; k += 1) rest[k] += p[i + Math.floor(k / 3)] * p[i + (k % 3)];
+  const axes = [];
+  for (let n = 0; n < 2; n += 1) {
+    // Power iteration; what was found is taken out of the matrix for the next one.
+    let axis = [0.62, 0.54, 0.57];
+    let size = 0;
+    for (let turn = 0; turn < 60; turn += 1) {
+      const next = [0, 1, 2].map((r) => rest[3 * r] * axis[0] + rest[3 * r + 1] * axis[1] + rest[3 * r + 2] * axis[2]);
+      size = Math.hypot(...next);
+      if (!(size > 1e-9)) return null;
+      axis = next.map((v) => v / size);
+    }
+    rest = rest.map((v, k) => v - size * axis[Math.floor(k / 3)] * axis[k % 3]);
+    axes.push(axis);
+  }
+  const [a, b] = axes;
+  return [...a, ...b, a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]];
 }

@@ -4,6 +4,7 @@ import { FieldView } from "../molecule/field.js";
 import { middle, Model } from "../molecule/model.js";
 import { PlainViewer } from "../molecule/plain.js";
 import { NglViewer, webgl } from "../molecule/webgl.js";
+import { unitOf } from "../plots/columns.js";
 import { onTheme, themeOf } from "../plots/theme.js";
 import { memory } from "../state.js";
 import { exportButtons, saveCsv, saveFrames, savePng } from "./export.js";
@@ -355,6 +356,7 @@ class MoleculeView {
     const why = this.#webgl === "none" ? "Plain canvas: no WebGL here." : this.config.drawing === "webgl" ? "" : this.#webgl === "software" ? "Plain canvas: WebGL is drawn in software here." : this.#slow;
     const missing = this.config.shape === "cartoon" && !this.#model.ribbon ? " No backbone, hence no cartoon." : "";
     ui.put(this.note, `${atoms}.${missing} ${this.config.drawing === "plain" ? "" : why}`.trim());
+    ui.attribute(this.note, "title", this.note.textContent);
   }
 
   #themed() {
@@ -406,7 +408,9 @@ class MoleculeView {
     if (meta.stamp) rows.push(["stored", format.clock(meta.stamp)]);
     for (const [name, value] of Object.entries(meta.results ?? {}).slice(0, 24)) {
       const numbers = Array.isArray(value) ? value : [value];
-      rows.push([name, `${numbers.slice(0, 4).map((one) => format.number(one, 4)).join(", ")}${numbers.length > 4 ? ", …" : ""}`]);
+      const unit = unitOf(this.context.run?.columns, name);
+      const few = numbers.slice(0, 4).map((one) => Number.isInteger(one) ? format.integer(one) : format.number(one, 4)).join(", ");
+      rows.push([name, `${few}${numbers.length > 4 ? ", …" : ""}${unit ? ` ${unit}` : ""}`]);
     }
     const text = JSON.stringify(rows.map(([name]) => name));
     if (text !== this.rowsText) {
