@@ -176,7 +176,9 @@ class Supervisor:
             return []
         self._conclude(outcome, reason)
         self.phase, self._deadline = "draining", now + self.drain
-        actions = [Action("tell", message=f"{reason} Ending the run in good order.")]
+        # A failure was told already, as such.
+        said = "" if reason in self.failures else f"{reason} "
+        actions = [Action("tell", message=f"{said}Ending the run in good order.")]
         for name in self.members:
             self._children[name].start_at = None
         actions += [Action("stop", name) for name in self._running(self.members)]
@@ -421,7 +423,8 @@ class Supervisor:
 
     def _note(self, failure: str) -> None:
         self.failures.append(failure)
-        if self.outcome != "interrupted":
+        if self.outcome not in ("interrupted", "failed"):
+            # The first of several is the cause; those that follow often come of it.
             self.outcome, self.reason = "failed", failure
 
     def _tell_failure(self, count: int = 1) -> list[Action]:

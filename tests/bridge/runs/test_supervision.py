@@ -128,6 +128,15 @@ def test_what_a_process_ended_with_is_told_as_the_reason() -> None:
     assert driver.supervisor.reason == "The engine ended with exit code 2: There is no column 'x'."
 
 
+def test_the_first_failure_is_the_reason_and_is_told_once() -> None:
+    driver = make().begin()
+    driver.exit("walker-0", 2, "There is no such file.")
+    driver.exit("walker-1", 2, "There is none here, either.")
+    said = "walker-0 ended with exit code 2: There is no such file."
+    assert driver.supervisor.reason == said
+    assert driver.told[:2] == [said, "Ending the run in good order."]
+
+
 def test_others_may_go_on_without_a_member() -> None:
     driver = make(when_member_fails="go_on", restarts=RestartsTable(member=0)).begin()
     driver.exit("walker-0", 1)
