@@ -92,3 +92,31 @@ def test_the_folder_of_a_relative_python_goes_with_the_session(tmp_path: Path) -
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == ["12", "12"]
     assert not list(folder.glob("headrace-spark-*"))
+
+
+_ELSEWHERE = """
+from bridge.engines.spark import register
+from pyspark.sql import SparkSession
+
+register(SparkSession.builder.master("local[1]").config("spark.ui.enabled", "false").getOrCreate())
+"""
+
+
+def test_a_session_whose_workers_lack_headrace_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    other = tmp_path / "python-without"
+    other.write_text(f'#!/bin/sh\nexec "{sys.executable}" -I -S "$@"\n')
+    other.chmod(0o755)
+    done = subprocess.run(
+        [sys.executable, "-c", _ELSEWHERE],
+        cwd=ROOT,
+        env={**os.environ, "PYSPARK_PYTHON": str(other)},
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
+    assert done.returncode == 1
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith(f"bridge.errors.ConfigError: Spark's workers would be run by '{other}'")
+    assert "No module named 'bridge'" in last
+    assert f"set PYSPARK_PYTHON={sys.executable}" in last
