@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -116,6 +116,36 @@ class Topology(msgspec.Struct, frozen=True, omit_defaults=True):
     residue_ids: tuple[int, ...] = ()
     bonds: tuple[tuple[int, int], ...] = ()
     masses: tuple[float, ...] = ()
+
+    def take(self, rows: Sequence[int]) -> Topology:
+        """Return the topology of some particles, in this order, with the bonds among them.
+
+        Raises
+        ------
+        SchemaError
+            If it does not describe one of them.
+        """
+        order = [int(row) for row in rows]
+        given = (self.names, self.elements, self.residues, self.residue_ids, self.masses)
+        shortest = min((len(values) for values in given if values), default=0)
+        if shortest and max(order, default=-1) >= shortest:
+            raise SchemaError(
+                f"The topology describes {shortest} particles, and row {max(order)} is selected; "
+                "give the topology of all rows."
+            )
+        new = {row: place for place, row in enumerate(order)}
+
+        def pick(values: tuple[Any, ...]) -> tuple[Any, ...]:
+            return tuple(values[row] for row in order) if values else ()
+
+        return Topology(
+            names=pick(self.names),
+            elements=pick(self.elements),
+            residues=pick(self.residues),
+            residue_ids=pick(self.residue_ids),
+            bonds=tuple((new[a], new[b]) for a, b in self.bonds if a in new and b in new),
+            masses=pick(self.masses),
+        )
 
 
 class StreamSchema(msgspec.Struct, frozen=True, omit_defaults=True):

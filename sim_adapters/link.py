@@ -304,7 +304,7 @@ def link(
     example
         one frame's arrays to derive it from.
     units, time_unit, topology, attributes
-        For a schema that is derived.
+        For a schema that is derived. The topology is that of all rows; `select`'s are taken of it.
     capabilities
         What others may do to the simulation.
     keys
@@ -332,9 +332,10 @@ def link(
     def describe(values: Mapping[str, Any]) -> StreamSchema:
         return StreamSchema.from_arrays(
             values,
-            units={k: u for k, u in (units or {}).items() if k in values},
+            # A unit of what is not sent is no fault where only some arrays are.
+            units={k: u for k, u in (units or {}).items() if fields is None or k in values},
             time_unit=time_unit,
-            topology=topology,
+            topology=topology if select is None or topology is None else topology.take(select),
             selection="" if select is None else f"{len(select)} rows",
             attributes=dict(attributes or {}),
         )

@@ -8,6 +8,7 @@ import pytest
 from bridge import Capability, Command
 from bridge.codec import encode_state
 from bridge.errors import ConfigError, NobodyListening, SchemaError
+from bridge.schema import Topology
 from bridge.staging import Stager, StagerClient
 from sim_adapters.link import Link, link
 from tests.sim_adapters.common import read_stream, wait_until
@@ -42,6 +43,31 @@ def test_frames_selection_and_interval(stager: Stager, client: StagerClient):
     assert found["x"][:, 0, 0].tolist() == [s + 1.0 for s in range(0, 50, 5)]
     schema = client.schema("w")
     assert (schema.variable("x").unit, schema.selection) == ("nm", "2 rows")
+
+
+def test_the_topology_is_that_of_the_selection(stager: Stager, client: StagerClient):
+    whole = Topology(
+        names=("a", "b", "c", "d"), masses=(1.0, 2.0, 3.0, 4.0), bonds=((0, 1), (1, 3), (3, 0))
+    )
+    rows = np.zeros((4, 3))
+    with link("w", stager=stager.address, select=[3, 1], topology=whole, example={"x": rows}):
+        pass
+    assert client.schema("w").topology == Topology(
+        names=("d", "b"), masses=(4.0, 2.0), bonds=((1, 0),)
+    )
+    with pytest.raises(SchemaError, match="describes 4 particles, and row 5 is selected"):
+        whole.take([0, 5])
+
+
+def test_a_unit_of_nothing_is_told(stager: Stager):
+    with (
+        pytest.raises(SchemaError, match="unknown variables: posiitons"),
+        link("w", stager=stager.address, units={"posiitons": "nm"}) as stream,
+    ):
+        stream.put(0, 0.0, positions=np.zeros(3))
+    # Of what is not sent it is no fault.
+    with link("v", stager=stager.address, fields=["x"], units={"x": "nm", "y": "K"}) as stream:
+        stream.put(0, 0.0, x=np.zeros(3), y=np.zeros(3))
 
 
 def test_commands_are_applied_once_at_the_step_they_are_acknowledged_with(
