@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import sys
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -21,12 +18,10 @@ __all__ = [
     "Loading",
     "RegistryLike",
     "forget_encoders",
-    "giving_way",
     "load_encoder",
     "loading_statistics",
 ]
 
-_SHORT = 2e-4  # seconds between two changes of threads
 _KEPT = 16  # versions kept for whoever asks next; those in service are held by who serves them
 
 
@@ -71,8 +66,6 @@ class Loading:
 
 
 _lock = threading.Lock()
-_aside = 0
-_intervals: list[float] = []
 _encoders: OrderedDict[tuple[Any, ...], Future[Encoder]] = OrderedDict()
 _counts = {"loaded": 0, "shared": 0, "failed": 0, "fallbacks": 0}
 
@@ -119,27 +112,6 @@ def load_encoder(
         _counts["fallbacks"] += len(encoder.fallbacks)
     mine.set_result(encoder)
     return encoder
-
-
-@contextlib.contextmanager
-def giving_way() -> Iterator[None]:
-    """Let other threads of Python run sooner, while a version is loaded beside them.
-
-    Torch lets go of the interpreter in every call; who serves would wait 5 ms for it each time.
-    """
-    global _aside
-    with _lock:
-        _aside += 1
-        if _aside == 1:
-            _intervals.append(sys.getswitchinterval())
-            sys.setswitchinterval(min(_SHORT, _intervals[0]))
-    try:
-        yield
-    finally:
-        with _lock:
-            _aside -= 1
-            if not _aside:
-                sys.setswitchinterval(_intervals.pop())
 
 
 def loading_statistics() -> Loading:

@@ -198,7 +198,7 @@ class Serving:
                     return
                 if current is not None:
                     self._thread = threading.Thread(
-                        target=self._follow_aside,
+                        target=self._follow,
                         args=(served.number, served.version),
                         name=f"load-{self.name}",
                         daemon=True,
@@ -220,12 +220,6 @@ class Serving:
         for number in range(newest, 0, -1):
             if self._follow(number, self.registry.at_number(self.name, number).version):
                 return
-
-    def _follow_aside(self, number: int, version: str) -> None:
-        from analytics.inference.loading import giving_way
-
-        with giving_way():
-            self._follow(number, version)
 
     def _follow(self, number: int, version: str) -> bool:
         if number in self._refused:

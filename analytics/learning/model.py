@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from functools import partial
+from functools import cache, partial
 from typing import Any, ClassVar, Literal, cast
 
 from bridge.config import build, find_entry_point
@@ -109,6 +109,13 @@ class StreamModel(nn.Module, ABC):
         return self.encode(x)
 
 
+@cache
+def _factory(kind: str) -> Callable[..., Any]:
+    """Return what makes models of a kind; looked for once: it reads a file of each distribution."""
+    factory: Callable[..., Any] = find_entry_point(MODELS, kind, f"The model {kind!r}")
+    return factory
+
+
 def make_model(kind: str, input_shape: tuple[int, ...], hyper: Mapping[str, Any]) -> StreamModel:
     """Make a model that has not learned yet, with random weights from torch's generator.
 
@@ -124,7 +131,7 @@ def make_model(kind: str, input_shape: tuple[int, ...], hyper: Mapping[str, Any]
     ConfigError
         If there is no such model, or it refuses what it was given.
     """
-    factory: Callable[..., Any] = find_entry_point(MODELS, kind, f"The model {kind!r}")
+    factory = _factory(kind)
     make = cast("type[Any]", partial(factory, tuple(input_shape)))
     model = build(make, hyper, f"The model {kind!r}")
     if not isinstance(model, StreamModel):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import sys
 import threading
 from pathlib import Path
 
@@ -15,7 +14,6 @@ from torch import Tensor
 from analytics.inference.encoder import Encoder
 from analytics.inference.loading import (
     forget_encoders,
-    giving_way,
     load_encoder,
     loading_statistics,
 )
@@ -190,13 +188,6 @@ def test_the_alignment_is_applied(tmp_path: Path) -> None:
     with torch.no_grad():
         wanted = alignment.apply(encoder.model.encode(torch.tensor(rows)))
     np.testing.assert_allclose(encoder(rows)[0], wanted, rtol=1e-5, atol=1e-6)
-
-
-def test_other_threads_come_sooner_while_one_loads() -> None:
-    before = sys.getswitchinterval()
-    with giving_way(), giving_way():
-        assert sys.getswitchinterval() < before
-    assert sys.getswitchinterval() == before
 
 
 def test_threads_of_torch_are_set(tmp_path: Path) -> None:
