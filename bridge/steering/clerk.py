@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from bridge.commands import Approval, ApprovalWord, Command, Decision, Event, Verdict
 from bridge.errors import HeadraceError, SteeringError, TransportError
@@ -17,6 +17,9 @@ __all__ = ["LOST", "TIME_LIMIT", "Clerk", "join"]
 
 TIME_LIMIT = "time limit"
 """Who speaks where nobody did in time."""
+
+MANY = 16
+"""Commands of which it is cheaper to ask what is stored than to offer each."""
 
 LOST = (
     "What was said on {!r} is stored, but cannot be read: the topic was full and dropped it, or it "
@@ -128,6 +131,8 @@ class Clerk:
 
     def send_rest(self) -> None:
         """Put commands that were decided on where their simulations find them."""
+        if len(self._log.book.unsent()) > MANY:
+            self._note_stored()
         away: set[str] = set()
         for command in self._log.book.unsent():
             # Those to one simulation keep their order, unless one of them is itself to blame.
@@ -146,6 +151,17 @@ class Clerk:
             else:
                 self._log.book.note_sent(command.id)
                 self.forget_problem(command.id)
+
+    def _note_stored(self) -> None:
+        """Pass over what somebody has sent: who comes late would offer it all once more."""
+        stored: dict[str, Collection[str]] = {}
+        for command in self._log.book.unsent():
+            topic = f"commands/{command.simulation}"
+            with self._alone(command):
+                if topic not in stored:
+                    stored[topic] = self._log.writers(topic)
+                if command.id in stored[topic]:
+                    self._log.book.note_sent(command.id)
 
     def _deny(self, now: float) -> None:
         """Make the decisions that a no brings about; nothing has to be judged, so all at once."""

@@ -350,9 +350,10 @@ def _tell(command: str, case: Case, key: str, problem: str) -> dict[str, Any]:
     }
 
 
-def _content(command: Command) -> Command:
+def _content(command: Command) -> bytes:
     """Return what makes two commands the same, whoever gives them and why."""
-    return msgspec.structs.replace(command, reason="", author="")
+    # As bytes, since a number that is none is not even equal to itself.
+    return msgspec.msgpack.encode(msgspec.structs.replace(command, reason="", author=""))
 
 
 def _identify(key: str) -> str:

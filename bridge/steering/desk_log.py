@@ -115,6 +115,14 @@ class DeskLog:
         except UnknownTopic:
             return None
 
+    def writers(self, topic: str) -> set[str]:
+        """Return the names under which `append` has stored anything in a topic."""
+        try:
+            found = self._call(lambda client: client.status(topic), topic).writers
+        except UnknownTopic:
+            return set()
+        return {name.removeprefix(DESK) for name in found if name.startswith(DESK)}
+
     def simulations(self) -> list[str]:
         """Return those that have not ended, in the order of their names."""
         topics = self._call(lambda client: client.topics(FRAMES, schemas=False))

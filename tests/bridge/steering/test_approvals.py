@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -252,6 +253,8 @@ def test_a_persons_own_command_is_sent_once_a_key(world: World) -> None:
         assert hot["verdict"] == "refused"
         assert "above the declared maximum of 400 K" in hot["reason"]
         assert desk.send("pause", "nobody", author="Ada")["verdict"] == "refused"
+        none = desk.send("set", "walker", author="Ada", parameter="temperature", value=math.nan)
+        assert "nan of the temperature is not a finite number" in none["reason"]
         long = desk.send("pause", "walker", author="Ada", key="é" * 300)
         assert long["verdict"] == "sent"
         wrong: Any = "jump"

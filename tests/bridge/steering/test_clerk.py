@@ -71,6 +71,29 @@ def test_a_command_that_cannot_be_sent_holds_up_no_other(world: World) -> None:
     assert world.sent() == ["p/warm/b", "manual/k", "p/warm/a"]
 
 
+class Counting(StagerClient):
+    """A client that counts the commands that it offers."""
+
+    offered = 0
+
+    def append(self, topic: str, records: Any, **more: Any) -> AppendResult:
+        Counting.offered += topic.startswith("commands/")
+        return super().append(topic, records, **more)
+
+
+def test_who_comes_late_does_not_offer_all_commands_again(world: World) -> None:
+    names = [f"c{number}" for number in range(20)]
+    world.ask(*names, "last", rules=ASK)
+    with world.desk(ASK) as desk:
+        for name in names:
+            desk.decide(f"p/warm/{name}", "approve", author="Ada")
+    Counting.offered = 0
+    with Desk(lambda: Counting(world.address), ASK) as late:
+        assert late.decide("p/warm/last", "approve", author="Ada")["problem"] == ""
+    assert Counting.offered == 1
+    assert world.sent() == [f"p/warm/{name}" for name in (*names, "last")]
+
+
 def test_what_no_message_can_carry_is_refused_before_anything_is_stored(world: World) -> None:
     world.ask("a", rules=ASK)
     with world.desk(ASK) as desk:
