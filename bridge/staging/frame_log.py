@@ -109,7 +109,6 @@ class FrameLog(TopicLog[Entry]):
     _left: dict[int, _Rank]  # ranks of this life that said goodbye
     _steps: OpenSteps
     _lost = 0  # steps of this life that were counted as dropped
-    _laid_out: tuple[StreamSchema, tuple[int, int, bool], ChunkLayout] | None = None
 
     def new_index(self) -> EntryIndex:
         """Return an index of entries."""
@@ -489,13 +488,7 @@ class FrameLog(TopicLog[Entry]):
         return part.count * self._layout(part).row_nbytes
 
     def _layout(self, part: Part) -> ChunkLayout:
-        # Asked for several times a frame, and nearly always the one of before.
-        of = part.capacity, part.lead, part.ids
-        found = self._laid_out
-        if found is None or found[1] != of or found[0] is not self.schema:
-            layout = chunk_layout(self.schema, part.capacity, lead=part.lead, ids=part.ids)
-            found = self._laid_out = self.schema, of, layout
-        return found[2]
+        return chunk_layout(self.schema, part.capacity, lead=part.lead, ids=part.ids)
 
     def entry_bytes(self, entry: Entry) -> int:
         """Return the bytes of an entry's rows."""

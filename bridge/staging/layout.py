@@ -10,7 +10,6 @@ on the decomposed axis, the layout is fixed, so that only these numbers travel.
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -74,24 +73,10 @@ class ChunkLayout:
         self.row_nbytes = sum(size for _, _, _, size, _ in columns)
 
 
-@lru_cache(maxsize=1024)
-def _layout(schema_key: _ByIdentity, capacity: int, lead: int, ids: bool) -> ChunkLayout:
-    return ChunkLayout(schema_key.schema, capacity, lead, ids)
-
-
-class _ByIdentity:
-    """Lets a schema be a cache key without hashing its topology on every look-up."""
-
-    __slots__ = ("schema",)
-
-    def __init__(self, schema: StreamSchema) -> None:
-        self.schema = schema
-
-    def __hash__(self) -> int:
-        return id(self.schema)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _ByIdentity) and other.schema is self.schema
+# By the identity of the schema, as its topology takes long to hash; what has a place here stays
+# alive, so that no other schema gets its identity.
+_LAYOUTS: dict[tuple[int, int, int, bool], tuple[StreamSchema, ChunkLayout]] = {}
+_MOST = 1024
 
 
 def chunk_layout(
@@ -108,7 +93,13 @@ def chunk_layout(
     ids
         The block says which global rows its rows are.
     """
-    return _layout(_ByIdentity(schema), capacity, lead, ids)
+    key = id(schema), capacity, lead, ids
+    found = _LAYOUTS.get(key)
+    if found is None:
+        if len(_LAYOUTS) >= _MOST:
+            _LAYOUTS.clear()
+        found = _LAYOUTS[key] = schema, ChunkLayout(schema, capacity, lead, ids)
+    return found[1]
 
 
 def rows_for(schema: StreamSchema, limit: int) -> int:

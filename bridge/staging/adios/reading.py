@@ -32,13 +32,17 @@ _SHORT, _LONG = 0.0002, 0.004
 """Seconds between two looks for a step, in which other threads run: at least, and at most. While
 steps come fast it is a quarter of the time between them, as each look costs processor time."""
 
-_TOGETHER, _LONGEST, _MANY = 0.008, 0.016, 8
+_TOGETHER, _LONGEST, _MANY = 0.008, 0.016, 16
 """Seconds for which frames are gathered before they are sent on, while they come fast: this, or as
 long as so many take, but no longer than that."""
 
 _PAUSE = 0.002
 """Seconds without a step, or four times what steps take if that is more, after which frames are not
 gathered any longer."""
+
+_LARGE, _SEGMENT = 1 << 18, 32 << 20
+"""Frames of so many bytes get segments of this size, or of a quarter of the capacity: to ask for
+one costs as much as to send a dozen frames on."""
 
 _AWAKE = 0.1
 """Seconds after a step for which looks follow closely."""
@@ -212,11 +216,15 @@ class _Ingesting:
     def _ingest(self) -> None:
         task = self.task
         reader = Reader(self.sources, read_mapping(task.mapping or None))
+        options = task.options
+        if not options.segment and reader.schema.frame_nbytes >= _LARGE:
+            size = min(_SEGMENT, options.capacity // 4)
+            options = msgspec.structs.replace(options, segment=size)
         producer = Producer(
             task.simulation,
             reader.schema,
             address=task.address,
-            options=task.options,
+            options=options,
             keys=load_keys(Path(task.keys)) if task.keys else None,
             timeout=task.timeout,
             linger=0.0,
