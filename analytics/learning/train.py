@@ -57,10 +57,11 @@ class Train(GlobalOperator):
 
     Adds the columns ``loss`` (of the newest update), ``score`` (of the newest candidate, on frames
     that were held out), both float64, ``updates`` and ``version`` (number in the history of the
-    name of what is served), both int64: as they were after each frame; 0 before there is any. Tells
-    of ``candidate``, ``first_model``, ``promoted``, ``refused``, ``rolled_back``, ``drift``,
-    ``retraining``, ``update_skipped`` and ``stream_passed_over`` (once others were learned from, or
-    beside other workers, a stream without the column is left out).
+    name of what is served), both int64: as they were after each frame (beside other workers: when
+    it was read); 0 before there is any. Tells of ``candidate``, ``first_model``, ``promoted``,
+    ``refused``, ``rolled_back``, ``drift``, ``retraining``, ``update_skipped`` and
+    ``stream_passed_over`` (once others were learned from, or beside other workers, a stream without
+    the column is left out).
 
     Parameters
     ----------
