@@ -52,17 +52,18 @@ def draw_plots(directory: RunDirectory, *, compare: Sequence[RunDirectory] = ())
             path = directory.plots / f"{entry.name}.png"
             unit = report["simulated_time"]["unit"]
             paths.append(draw_map(entry, traces, restarts, path, time_unit=unit))
-    paths.append(
-        draw_timeline(
-            ledger,
-            load_events(directory.events),
-            [s["name"] for s in report["simulations"]],
-            directory.plots / "decisions.png",
-            started=report["started"],
-            wall_time=report["wall_time_s"],
-            target=table.event,
+    if ledger:
+        paths.append(
+            draw_timeline(
+                ledger,
+                load_events(directory.events),
+                [s["name"] for s in report["simulations"]],
+                directory.plots / "decisions.png",
+                started=report["started"],
+                wall_time=report["wall_time_s"],
+                target=table.event,
+            )
         )
-    )
     if report["event"] is not None or compare or table.references:
         runs = [directory, *compare]
         paths.append(draw_comparison(runs, directory.plots / "time_to_event.png"))

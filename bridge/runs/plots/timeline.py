@@ -54,7 +54,7 @@ def draw_timeline(
     """
     rows = {name: min(i, MAX_ROWS - 1) for i, name in enumerate(simulations)}
     count = max(1, len(set(rows.values())))
-    with figure(8.0, 1.6 + 0.26 * count) as (made, axes):
+    with figure(8.0, 1.8 + 0.26 * count) as (made, axes):
         groups: dict[tuple[str, str], list[tuple[float, int]]] = {}
         for line in ledger:
             if line.decided and line.simulation in rows:
@@ -80,8 +80,6 @@ def draw_timeline(
         axes.set_xlabel("wall time / s")
         axes.set_title("Decisions, and what became of them", loc="left", fontsize=11)
         if axes.get_legend_handles_labels()[1]:
-            axes.legend(
-                loc="upper center", bbox_to_anchor=(0.5, -0.5 / (0.26 * count + 0.3)), ncols=3,
-                fontsize=8, frameon=False,
-            )  # fmt: skip
+            # Outside, where the layout makes room for it: two rows leave none below the axes.
+            made.legend(loc="outside lower center", ncols=3, fontsize=8, frameon=False)
         return save(made, path)
