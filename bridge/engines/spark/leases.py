@@ -155,10 +155,11 @@ class _Worker:
             self._stage = PartitionStage(job, self._client, given_up=self.run.is_stopping)
             self._states = StagedStates(self._patient, job.name, self.run.checkpoint)
         stage = self._stage
-        deadline = time.monotonic() + lease.seconds
         stage.discover()
         mine = dict.fromkeys(lease.partitions)
         self._take_up(mine)
+        # From here on: where to take up takes longer than a lease, none would get any further.
+        deadline = time.monotonic() + lease.seconds
         if attempt and mine:
             again = TakenOver(
                 lease.number, lease.task, attempt, lease.planned, time.time(), lease.partitions
