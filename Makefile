@@ -67,8 +67,8 @@ $(SPARK): pyproject.toml constraints-spark.txt
 	$(call install,$(VENV)-spark,spark$(comma)$(with_engines),constraints-spark.txt)
 
 # PyFlink and PySpark leave pipes and sockets of their JVM open until the end.
-# Other tests run beside these: each test gets twice as long.
-unruly := --timeout=240 -W ignore::ResourceWarning -W ignore::pytest.PytestUnraisableExceptionWarning
+# Other tests run beside these: each test gets three times as long.
+unruly := --timeout=400 -W ignore::ResourceWarning -W ignore::pytest.PytestUnraisableExceptionWarning
 with_engines := analysis,learning,openmm,report,test-engines
 comma := ,
 

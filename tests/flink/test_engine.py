@@ -65,7 +65,7 @@ class Watched:
             self._last = status
             self._news.notify_all()
 
-    def wait_for(self, what: Callable[[EngineStatistics], bool], timeout: float = 120.0) -> None:
+    def wait_for(self, what: Callable[[EngineStatistics], bool], timeout: float = 200.0) -> None:
         deadline = time.monotonic() + timeout
         with self._news:
             while self._last is None or not what(self._last):
@@ -75,7 +75,7 @@ class Watched:
                 assert time.monotonic() < deadline, f"Waited in vain; last was {self._last}."
                 self._news.wait(0.5)
 
-    def join(self, timeout: float = 150.0) -> EngineStatistics:
+    def join(self, timeout: float = 250.0) -> EngineStatistics:
         self._thread.join(timeout)
         if self.error is not None:
             raise self.error

@@ -110,7 +110,7 @@ def main(address: str, name: str, frames: str) -> None:
 
 
 def wait_for(
-    reader: StagerClient, what: Callable[[EngineStatistics], bool], *, limit: float = 150.0
+    reader: StagerClient, what: Callable[[EngineStatistics], bool], *, limit: float = 200.0
 ) -> None:
     """Wait until the job ``test`` tells of something in its status."""
     end = time.monotonic() + limit
