@@ -57,10 +57,13 @@ def test_keys_alone_reach_everything_and_everything_has_a_name(
         page.get_by_test_id(f"view-{view}").wait_for()
         expect(page.get_by_test_id(f"nav-{view}")).to_have_attribute("aria-current", "page")
         assert page.evaluate(NAMELESS) == []
-    # The card is chosen by Enter, and what is chosen is said.
+    # A card is chosen by a key, and says whose it is.
     page.keyboard.press("1")
     page.get_by_test_id("card-walker-0").focus()
-    page.keyboard.press("Enter")
+    expect(page.get_by_test_id("card-walker-0")).to_have_accessible_name(
+        "Simulation walker-0, running"
+    )
+    page.keyboard.press("Space")
     expect(page.get_by_test_id("simulation-details")).to_be_visible()
     page.keyboard.press("?")
     expect(page.get_by_test_id("help-dialog")).to_contain_text("Embedding")

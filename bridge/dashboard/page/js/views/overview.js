@@ -164,7 +164,9 @@ export function mount(root, context) {
         "aria-label": `Simulation ${row.name}`,
         onclick: () => choose(row.name),
         onkeydown: (event) => {
-          if (event.key === "Enter") choose(row.name);
+          if (event.key !== "Enter" && event.key !== " ") return;
+          event.preventDefault();
+          choose(row.name);
         },
       },
       parts.state,
@@ -221,6 +223,12 @@ export function mount(root, context) {
     attribute(parts.last, "data-none", command ? null : "true");
     attribute(parts.last, "title", parts.last.headraceText);
     parts.spark.set(row.spark);
+    const alarmed = concerned.has(row.name) ? ", with an alarm" : "";
+    attribute(
+      parts.node,
+      "aria-label",
+      `Simulation ${row.name}, ${format.words(row.state)}${alarmed}`,
+    );
     attribute(parts.node, "data-state", row.state);
     attribute(parts.node, "data-late", concerned.get(row.name)?.late ? "true" : null);
     attribute(parts.node, "data-alarm", concerned.get(row.name)?.level ?? null);
