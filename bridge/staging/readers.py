@@ -215,8 +215,9 @@ class Readers:
                 continue
             if position > topic.end:
                 raise OffsetOutOfRange(
-                    f"Offset {position} of {name} is beyond its end, {topic.end}: the stager was "
-                    "started anew without what it held. Begin again from offset 0."
+                    f"Offset {position} of {name} is beyond its end, {topic.end}: it was not "
+                    "written yet, or the stager was started anew without what it held. Begin "
+                    "again from offset 0."
                 )
             if position < topic.end:
                 part = m.TopicSlice(name, position, topic.low, topic.end, False)
