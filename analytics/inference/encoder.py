@@ -17,6 +17,7 @@ from analytics.inference.short import shorten
 from analytics.inference.ways import Way
 from analytics.learning.alignment import Alignment
 from analytics.learning.model import StreamModel
+from analytics.learning.resting import rest
 from bridge.errors import ConfigError, SchemaError
 
 __all__ = ["Encoder", "find_device"]
@@ -287,6 +288,7 @@ class Encoder:
     def _warm_up(self) -> None:
         """Run the sizes that will come, so that the first frames do not wait for what is lazy."""
         for n in {1, self.way.batch_size}:
+            rest()
             with torch.inference_mode():
                 self._run(np.zeros((n, *self.input_shape), np.float32))
 

@@ -13,6 +13,7 @@ import torch
 
 from analytics.inference.encoder import Encoder
 from analytics.inference.ways import Way
+from analytics.learning.resting import rest
 
 __all__ = [
     "Loading",
@@ -99,7 +100,9 @@ def load_encoder(
         return found.result()
     try:
         _limit_threads(way.threads)
-        encoder = Encoder(registry.load(version), version, way, errors=errors)
+        loaded = registry.load(version)
+        rest()
+        encoder = Encoder(loaded, version, way, errors=errors)
     except BaseException as error:
         with _lock:
             # Tried anew by who asks next.

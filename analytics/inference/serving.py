@@ -23,6 +23,7 @@ __all__ = ["Served", "Serving", "open_registry", "serving_of"]
 log = logging.getLogger(__name__)
 
 _OLD = 8  # versions kept for rows that are answered again
+_REST = 0.01  # seconds between two steps of loading: some batches are answered in between
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +199,7 @@ class Serving:
                     return
                 if current is not None:
                     self._thread = threading.Thread(
-                        target=self._follow,
+                        target=self._follow_aside,
                         args=(served.number, served.version),
                         name=f"load-{self.name}",
                         daemon=True,
@@ -220,6 +221,12 @@ class Serving:
         for number in range(newest, 0, -1):
             if self._follow(number, self.registry.at_number(self.name, number).version):
                 return
+
+    def _follow_aside(self, number: int, version: str) -> None:
+        from analytics.learning.resting import resting
+
+        with resting(_REST):
+            self._follow(number, version)
 
     def _follow(self, number: int, version: str) -> bool:
         if number in self._refused:

@@ -16,6 +16,7 @@ from analytics.learning.model import MODELS, StreamModel, make_model
 from analytics.learning.registry import contents
 from analytics.learning.registry.cards import Card
 from analytics.learning.registry.loaded import Loaded
+from analytics.learning.resting import rest
 from bridge.config import find_entry_point
 from bridge.errors import ConfigError, CorruptData
 
@@ -85,6 +86,7 @@ def rebuild(card: Card, data: bytes, path: Path, hyper: dict[str, Any]) -> Loade
     """
     _refuse_foreign_code(card)
     tensors, aligning = contents.split(contents.unpack(data, card, path))
+    rest()
     # Weights that are thrown away at once shall not use up anybody's random numbers.
     with torch.random.fork_rng(devices=[]):
         try:
