@@ -100,7 +100,9 @@ def test_nothing_is_lost_or_repeated(mortal: Mortal, start: Start, mapped: str) 
             read = [msgspec.msgpack.decode(r.data, type=Acknowledgement) for r in got.records]
         assert sorted(a.command for a in read) == ["end", "one", "two"]
     assert "reconnects=0" not in out
-    assert f"frames={len(found)} acknowledged={len(found)} dropped=0/0" in out
+    # The stop may come while the put waits for room at the new stager: that frame is not put.
+    kept = f"frames={len(found)} acknowledged={len(found)} dropped="
+    assert f"{kept}0/0" in out or f"{kept}1/1" in out, out
     assert out.count("set one") == out.count("set two") == 1
 
 
