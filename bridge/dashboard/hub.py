@@ -150,11 +150,35 @@ class Hub:
             self.statistics.shared += 1
             return await asyncio.shield(known[1])
         self.statistics.made += 1
-        future = asyncio.ensure_future(self.call(channel.ask, self.feed, options, cursor))
+        future = self._ask_at_once(channel, options, cursor) if cursor is not None else None
+        if future is None:
+            future = asyncio.ensure_future(self.call(channel.ask, self.feed, options, cursor))
         self._answers[key] = (now, future)
         self._forget(now)
         # Others wait for it, too: it goes on when the first who asked has left.
         return await asyncio.shield(future)
+
+    def _ask_at_once(
+        self, channel: Channel, options: NowOptions, cursor: Any
+    ) -> asyncio.Future[Answer] | None:
+        """Ask here for what came since: less work than a thread that is woken for it.
+
+        Returns
+        -------
+        Future or None
+            Done; None if it would have to wait for whoever reads the run.
+        """
+        lock = self.feed.memory.lock
+        if getattr(options, "run", None) is not None or not lock.acquire(blocking=False):
+            return None
+        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        try:
+            future.set_result(channel.ask(self.feed, options, cursor))
+        except Exception as error:
+            future.set_exception(error)
+        finally:
+            lock.release()
+        return future
 
     def close(self) -> None:
         """Let the threads end."""
