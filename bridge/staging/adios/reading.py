@@ -248,7 +248,7 @@ class _Ingesting:
             self.epoch += 1
         names = ", ".join(f"{v.name}{list(v.shape)}" for v in reader.schema.variables)
         others = ", ".join(reader.plan.left_out)
-        others = f" No part of frames are {others}." if others else ""
+        others = f" Left out of frames: {others}." if others else ""
         self.say(
             Said(
                 "opened",
