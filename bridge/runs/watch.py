@@ -263,7 +263,9 @@ class Watcher:
             topic, data = self._commands[0]
             try:
                 client.append(topic, [data])
-            except StagingError as error:
+            except TransportError:
+                raise
+            except HeadraceError as error:
                 # It is tried again with the next look, behind the others.
                 log.warning("A command in %s cannot be stored yet: %s", topic, error)
                 self._commands.append((topic, data))
