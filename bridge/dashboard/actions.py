@@ -281,9 +281,14 @@ class Actions:
         self._threads.shutdown(wait=False, cancel_futures=True)
         if self._desk is not None:
             # A stager that is gone keeps the desk waiting, and what was recorded is saved after us.
-            closing = threading.Thread(target=self._desk.close, name="desk-close", daemon=True)
+            closing = threading.Thread(target=self._close_desk, name="desk-close", daemon=True)
             closing.start()
             closing.join(GOODBYE)
+
+    def _close_desk(self) -> None:
+        # What has begun may come to the desk only now, and would connect anew.
+        self._threads.shutdown(wait=True)
+        self._desk.close()
 
     async def _call(self, act: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
         loop = asyncio.get_running_loop()

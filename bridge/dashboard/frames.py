@@ -57,6 +57,7 @@ class FrameReader:
         self._client: ClientLike | None = None
         self._lock = threading.Lock()
         self._used = 0.0
+        self._closed = False
 
     def read(
         self, simulation: str, offset: int, pick: Callable[[dict[str, Array]], dict[str, Array]]
@@ -80,10 +81,7 @@ class FrameReader:
         topic = f"frames/{simulation}"
         with self._lock:
             try:
-                if self._client is None:
-                    self._client = self._connect()
-                client = self._client
-                self._used = time.monotonic()
+                client = self._open()
                 with client.fetch({topic: offset}, max_frames=1, max_bytes=1, wait=0.0) as got:
                     for batch, stamp in zip(got.batches, got.stamps, strict=True):
                         row = offset - batch.first
@@ -107,10 +105,7 @@ class FrameReader:
         topic = f"frames/{simulation}"
         with self._lock:
             try:
-                if self._client is None:
-                    self._client = self._connect()
-                self._used = time.monotonic()
-                for status in self._client.topics(topic, schemas=False):
+                for status in self._open().topics(topic, schemas=False):
                     if status.name == topic:
                         return status.end - 1
             except (TransportError, StagingError):
@@ -132,9 +127,19 @@ class FrameReader:
                     self._drop()
 
     def close(self) -> None:
-        """Close the connection."""
+        """Close the connection; nothing is read any more."""
         with self._lock:
+            self._closed = True
             self._drop()
+
+    def _open(self) -> ClientLike:
+        if self._closed:
+            # A thread that was asked before comes here only now.
+            raise StagingError("No frames are read any more: the dashboard is being closed.")
+        if self._client is None:
+            self._client = self._connect()
+        self._used = time.monotonic()
+        return self._client
 
     def _drop(self) -> None:
         client, self._client = self._client, None
