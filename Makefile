@@ -116,13 +116,13 @@ coverage: setup  ## the same tests, and how much of each package they reach
 	done
 
 test-core: setup  ## the tests that need no cluster (ARGS="-k name" for some of them)
-	$(call run_tests,$(VENV),$(ARGS))
+	@$(call run_tests,$(VENV),$(ARGS))
 
 test-flink: $(FLINK)  ## the tests on Flink
-	$(call run_tests,$(VENV)-flink,$(unruly) tests/flink tests/conformance/engines $(ARGS))
+	@$(call run_tests,$(VENV)-flink,$(unruly) tests/flink tests/conformance/engines $(ARGS))
 
 test-spark: $(SPARK)  ## the tests on Spark
-	$(call run_tests,$(VENV)-spark,$(unruly) tests/spark tests/conformance/engines $(ARGS))
+	@$(call run_tests,$(VENV)-spark,$(unruly) tests/spark tests/conformance/engines $(ARGS))
 
 format: setup  ## let ruff repair what it can
 	$(BIN)/ruff check --fix --exit-zero --quiet .
