@@ -12,9 +12,11 @@ from bridge.runs.locating import require_run
 
 
 def test_the_runs_that_are_near_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+    # Runs of other tests are not near.
+    tmp_path /= "somebody/else/here"
     for name in ("runs/a", "runs/b", "nothing"):
         (tmp_path / name).mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(ConfigError, match=r"no such folder\. Name the folder that headrace run"):
         require_run(RunDirectory(tmp_path / "c"))
     write_json(tmp_path / "runs/a/resolved.json", {})

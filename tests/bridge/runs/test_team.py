@@ -22,6 +22,8 @@ ROOT = Path(__file__).parents[3]
 class Deserter(GlobalOperator):
     """Meets the others, and fails where there is something to do together."""
 
+    hungry = True
+
     def process(self, batch: FrameBatch, context: Context) -> FrameBatch:
         return batch
 

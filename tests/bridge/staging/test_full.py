@@ -53,7 +53,9 @@ def test_block_waits_and_then_says_for_what(stager: Stager, client: StagerClient
             put_all(p, 0, timeout=0.5)
         i = p.statistics().frames
         assert p.statistics().dropped == 0
-        got = read_all(client, "w0", group="g", limit=i if mapped else 10_000)
+        # How much a client takes before it knows that the stager is full depends on the machine;
+        # the newest of it may still be on their way.
+        got = read_all(client, "w0", group="g", limit=i if mapped else i - 500)
         for k in range(i, i + 20_000):
             p.put(k, float(k), frame(k), timeout=60.0)
             if k % 2000 == 0 and k - 500 > len(got):
