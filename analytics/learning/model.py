@@ -63,6 +63,11 @@ class StreamModel(nn.Module, ABC):
         self.input_shape = tuple(int(n) for n in input_shape)
         self.hyper: dict[str, Any] = dict(hyper)
 
+    @property
+    def least(self) -> int:
+        """How many frames, or pairs of them, `loss`, `settle` and `score` need at once."""
+        return 1
+
     @abstractmethod
     def prepare(self, x: Tensor) -> None:
         """Set the scaling of inputs from the first frames, shape (n, *input_shape); once."""

@@ -449,11 +449,17 @@ class Train(GlobalOperator):
             held = recent
         if not held:
             return
-        training = trainer.buffer.content(_PREPARE) if len(trainer.buffer) else recent
+        # A buffer that gives each sample away once, or that of a worker which follows others, may
+        # have next to none.
+        training = trainer.buffer.content(_PREPARE) if len(trainer.buffer) else ()
+        if not training or len(training[0]) < trainer.batch_size:
+            training = max((training, recent, held), key=lambda a: len(a[0]) if a else 0)
+        if len(training[0]) < trainer.model.least:
+            return  # too few of any kind to settle it; there are more for the next one
         self.judge.consider(
             trainer.model,
             held,
-            training or held,
+            training,
             context,
             trained_on=trained_on,
             frames=frames,

@@ -48,6 +48,7 @@ def test_two_workers_learn_beside_a_run(tmp_path: Path) -> None:
         ("start_after = 300", "start_after = 80"),
         ("candidate_every = 100", "candidate_every = 10"),
         ("batch_size = 256", "batch_size = 32"),
+        ("held_out_block = 20", "held_out_block = 10"),
         ("gate = { min_frames = 40, blocks = 4,", "gate = { min_frames = 8, blocks = 2,"),
     ):
         assert old in text, old
@@ -55,7 +56,7 @@ def test_two_workers_learn_beside_a_run(tmp_path: Path) -> None:
     path = tmp_path / "run.toml"
     path.write_text(text, encoding="utf-8")
     report = headrace_json(
-        "run", path, "--output", tmp_path / "run", "--max-time", "60 ps", "--no-plots"
+        "run", path, "--output", tmp_path / "run", "--max-time", "200 ps", "--no-plots"
     )
     assert report["control"] is None
     team = json.loads(

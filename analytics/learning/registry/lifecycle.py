@@ -102,17 +102,19 @@ class Lifecycle:
             What `Registry.add` and `Registry.promote` raise. A damaged model in service is no
             error: it counts as none.
         """
-        own = score(candidate, held_out) if len(held_out) else math.nan
+        own = score(candidate, held_out) if len(held_out) >= candidate.least else math.nan
         metrics = {**fields.pop("metrics", {}), "score": own, "held_out": len(held_out)}
         card = self.registry.add(self.name, candidate, metrics=metrics, **fields)
         history = self.registry.history(self.name)
         for entry in reversed(history):
             if entry.version == card.version:
                 return self._known(card, entry, serves=entry is history[-1])
-        if len(held_out) < self.gate.min_frames:
+        # To compare, up to half of them are left out in turn.
+        wanted = max(self.gate.min_frames, 2 * candidate.least)
+        if len(held_out) < wanted:
             said = (
                 f"Not promoted: {len(held_out)} held-out frames are too few to judge by; "
-                f"{self.gate.min_frames} are wanted."
+                f"{wanted} are wanted."
             )
             return Verdict(False, said, None, None, card)
         if not math.isfinite(own):

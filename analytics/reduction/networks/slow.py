@@ -94,6 +94,11 @@ class SlowModeNetwork(StreamModel):
         centred = self.functions(x).to(self.mean.dtype) - self.mean
         return (centred.unsqueeze(1) * self.weights.T).sum(2).float()
 
+    @property
+    def least(self) -> int:
+        """Fewer pairs would be perfectly correlated by any functions."""
+        return self.latent + 2
+
     def loss(
         self, x: Tensor, y: Tensor | None = None, *, generator: torch.Generator | None = None
     ) -> tuple[Tensor, dict[str, Tensor]]:
@@ -130,7 +135,7 @@ class SlowModeNetwork(StreamModel):
         return np.where(valid, -lag / np.log(np.where(valid, values, 0.5)), np.nan)
 
     def _pairs(self, x: Tensor, y: Tensor | None) -> tuple[Tensor, Tensor]:
-        y = check_pairs(x, y, self.input_shape, self.kind, self.latent + 2)
+        y = check_pairs(x, y, self.input_shape, self.kind, self.least)
         return self.functions(x), self.functions(y, later=True)
 
     def _renew(self, moments: Moments, momentum: float) -> None:

@@ -117,3 +117,15 @@ def test_slow_modes_at_the_gate(tmp_path: Path) -> None:
         back = back or life.watch(new[:-5], new[5:])
     assert back is not None, life.said
     assert back.version == verdict.card.version
+
+
+def test_slow_modes_wait_for_as_many_frames_as_they_need(tmp_path: Path) -> None:
+    frames = slow_process(200, 1)
+    model = make_model("vampnet", (4,), {"latent": 8})
+    model.prepare(torch.from_numpy(frames))
+    life = Lifecycle(Registry(tmp_path), "slow", Gate(min_frames=4, blocks=2))
+    for n in (0, 3, 9, 19):
+        verdict = life.consider(model, HeldOut(frames[:n], frames[1 : n + 1]))
+        assert not verdict.promoted
+        assert f"{n} held-out frames are too few to judge by; 20 are wanted" in verdict.reason
+    assert life.consider(model, HeldOut(frames[:20], frames[1:21])).promoted
