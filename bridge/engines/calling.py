@@ -152,7 +152,7 @@ class Caller:
         live = [one for one in begun if one.batch is not None and len(one.batch.offsets)]
         batches = [one.batch for one in live if one.batch is not None]
         if len(live) > 1 and takes_many(operator) and isinstance(operator, FrameOperator):
-            contexts = [self._context(name, batch) for batch in batches]
+            contexts = [self.context(name, batch.simulation) for batch in batches]
             start = time.perf_counter()
             try:
                 outs = operator.process_many(batches, contexts)
@@ -167,16 +167,17 @@ class Caller:
         for one, batch in zip(live, batches, strict=True):
             try:
                 one.batch = self.call(
-                    name, operator, batch, self._context(name, batch), one.outcome
+                    name, operator, batch, self.context(name, batch.simulation), one.outcome
                 )
             except PipelineError as error:
                 one.batch, one.error = None, error
 
-    def _context(self, name: str, batch: FrameBatch) -> Context:
-        return Context(
-            self.pipeline, name, batch.simulation, (batch.simulation,), self.units.columns,
-            self.units.time,
-        )  # fmt: skip
+    def context(
+        self, name: str, simulation: str, simulations: tuple[str, ...] | None = None
+    ) -> Context:
+        """Return what an operator is given with a batch; `simulations` are this one by default."""
+        known = (simulation,) if simulations is None else simulations
+        return Context(self.pipeline, name, simulation, known, self.units.columns, self.units.time)
 
     def _take_up(
         self,
@@ -226,10 +227,7 @@ class Caller:
         failure: OperatorFailed,
     ) -> tuple[FrameBatch | None, Context]:
         """Do what can be done with a batch on which an operator failed."""
-        again = Context(
-            context.pipeline, name, context.simulation, context.simulations, context.units,
-            context.time_unit,
-        )  # fmt: skip
+        again = self.context(name, context.simulation, context.simulations)
         parts: list[FrameBatch] = []
         lost: list[int] = []
         if operator.scope == "frame":

@@ -20,7 +20,7 @@ from bridge.engines.protocol import OnError
 from bridge.engines.units import Units
 from bridge.errors import OperatorFailed, PipelineError
 from bridge.frames import FrameBatch
-from bridge.pipeline import BlockOperator, Context, Operator, Pipeline, Scope
+from bridge.pipeline import BlockOperator, Operator, Pipeline, Scope
 
 __all__ = ["SCOPES", "Runner"]
 
@@ -145,10 +145,7 @@ class Runner:
             if current is None or not len(current.offsets):
                 break
             others = simulations if operator.scope == "global" else (batch.simulation,)
-            context = Context(
-                self.pipeline.name, name, batch.simulation, others, self.units.columns,
-                self.units.time,
-            )  # fmt: skip
+            context = self._caller.context(name, batch.simulation, others)
             current = self._caller.call(name, operator, current, context, outcome)
         if current is not None and len(current.offsets):
             outcome.batch = current
@@ -243,10 +240,7 @@ class Runner:
         simulations: tuple[str, ...],
     ) -> None:
         for name, operator in operators:
-            context = Context(
-                self.pipeline.name, name, outcome.simulation, simulations, self.units.columns,
-                self.units.time,
-            )  # fmt: skip
+            context = self._caller.context(name, outcome.simulation, simulations)
             try:
                 operator.finish(context)
             except Exception as error:

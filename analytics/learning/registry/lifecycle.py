@@ -109,19 +109,24 @@ class Lifecycle:
         for entry in reversed(history):
             if entry.version == card.version:
                 return self._known(card, entry, serves=entry is history[-1])
-        # To compare, up to half of them are left out in turn.
-        wanted = max(self.gate.min_frames, 2 * candidate.least)
-        if len(held_out) < wanted:
-            said = (
-                f"Not promoted: {len(held_out)} held-out frames are too few to judge by; "
-                f"{wanted} are wanted."
-            )
-            return Verdict(False, said, None, None, card)
+        if few := self._find_lack(held_out, candidate):
+            return Verdict(False, few, None, None, card)
         if not math.isfinite(own):
             return Verdict(False, f"Not promoted: its score is {own}.", own, None, card)
         if not history:
             return self._first(card, own)
         return self._against(candidate, card, held_out, history[-1])
+
+    def _find_lack(self, held_out: HeldOut, model: StreamModel) -> str:
+        """Return why frames are too few to judge a model by; nothing if they are not."""
+        # To compare, up to half of them are left out in turn.
+        wanted = max(self.gate.min_frames, 2 * model.least)
+        if len(held_out) >= wanted:
+            return ""
+        return (
+            f"Not promoted: {len(held_out)} held-out frames are too few to judge by; {wanted} are "
+            "wanted."
+        )
 
     def _known(self, card: Card, entry: Served, *, serves: bool) -> Verdict:
         told = f"It was promoted before, as number {entry.number}"
@@ -146,6 +151,8 @@ class Lifecycle:
                     "served; their scores cannot be compared. Promote it by hand."
                 )
                 return Verdict(False, said, card.metrics["score"], None, card)
+            if few := self._find_lack(held_out, model):
+                return Verdict(False, few, card.metrics["score"], None, card)
             result = compare(candidate, model, held_out, self.gate)
         except HeadraceError as error:
             own = card.metrics["score"]

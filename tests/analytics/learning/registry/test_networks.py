@@ -129,3 +129,9 @@ def test_slow_modes_wait_for_as_many_frames_as_they_need(tmp_path: Path) -> None
         assert not verdict.promoted
         assert f"{n} held-out frames are too few to judge by; 20 are wanted" in verdict.reason
     assert life.consider(model, HeldOut(frames[:20], frames[1:21])).promoted
+    # Nor is what is served found unusable by frames that are too few for it alone.
+    small = make_model("vampnet", (4,), {"latent": 1})
+    small.prepare(torch.from_numpy(frames))
+    verdict = life.consider(small, HeldOut(frames[:12], frames[1:13]))
+    assert not verdict.promoted
+    assert "12 held-out frames are too few" in verdict.reason
