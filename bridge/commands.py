@@ -128,7 +128,7 @@ class Acknowledgement(msgspec.Struct, frozen=True, omit_defaults=True):
     command
         The command's id.
     simulation
-        Who answers.
+        Who answers. For one that ended before it looked at a command, the stager does.
     outcome
         Applied, refused or expired.
     step, time

@@ -24,7 +24,7 @@ from bridge.runs.recorded import open_run
 from bridge.runs.records import load_ledger
 from bridge.staging.client import StagerClient
 from bridge.staging.messages import TopicStatus
-from bridge.steering import LedgerLine, read_ledger
+from bridge.steering import LedgerLine, read_ledger, state_of
 
 __all__ = ["add_arguments", "execute"]
 
@@ -67,9 +67,9 @@ def execute(arguments: argparse.Namespace) -> int:
     if not arguments.topics:
         shown = chosen[-arguments.last :] if arguments.last > 0 else chosen
         if console.width < NARROW:
-            _print_ledger(console, shown, why=arguments.why)
+            _print_ledger(console, shown, why=arguments.why, over=topics is None)
         else:
-            console.print(_ledger_table(shown, why=arguments.why))
+            console.print(_ledger_table(shown, why=arguments.why, over=topics is None))
         console.print(f"{len(shown)} of {len(ledger)} decisions", style="dim")
     return 0
 
@@ -140,7 +140,7 @@ def _topics_table(topics: Sequence[TopicStatus]) -> Table:
     return table
 
 
-def _ledger_table(lines: Sequence[LedgerLine], *, why: bool) -> Table:
+def _ledger_table(lines: Sequence[LedgerLine], *, why: bool, over: bool) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("when", no_wrap=True)
     table.add_column("for", no_wrap=True)
@@ -149,7 +149,7 @@ def _ledger_table(lines: Sequence[LedgerLine], *, why: bool) -> Table:
     table.add_column("became", no_wrap=True)
     table.add_column("reason", ratio=1)
     for line in lines:
-        became, style = _became(line)
+        became, style = _became(line, over=over)
         table.add_row(
             _moment(line),
             escape(line.simulation),
@@ -161,9 +161,9 @@ def _ledger_table(lines: Sequence[LedgerLine], *, why: bool) -> Table:
     return table
 
 
-def _print_ledger(console: Console, lines: Sequence[LedgerLine], *, why: bool) -> None:
+def _print_ledger(console: Console, lines: Sequence[LedgerLine], *, why: bool, over: bool) -> None:
     for line in lines:
-        became, style = _became(line)
+        became, style = _became(line, over=over)
         head = (_moment(line), line.simulation, line.what or line.kind, f"by {line.author}")
         console.print(Text.assemble("  ".join(head), "  ", (became, style)))
         console.print(Padding(Text(_reason(line, why=why), style="dim"), (0, 0, 0, 4)))
@@ -186,12 +186,12 @@ def _short(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def _became(line: LedgerLine) -> tuple[str, str]:
+def _became(line: LedgerLine, *, over: bool) -> tuple[str, str]:
     if line.outcome:
         at = f" at {line.step}" if line.step is not None and line.step >= 0 else ""
         return f"{line.outcome}{at}", _STYLES.get(line.outcome, "")
     if line.verdict in (None, "sent"):
-        return "no answer", "dim"
+        return state_of(line, over=over), "dim"
     if line.verdict == "awaiting_approval" and line.approval is not None:
         until = time.strftime("%H:%M:%S", time.localtime(line.approval.until))
         return f"waits until {until}, then {line.approval.default}", "yellow"

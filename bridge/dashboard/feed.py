@@ -202,7 +202,7 @@ class Feed(FrameViews):
             rows = memory.simulations.rows(at, mean=mean)
             if at is not None and not rows:
                 rows = memory.simulations.rows_from(memory.results, at)
-            commands = memory.ledger.last_commands(at)
+            commands = memory.ledger.last_commands(at, over=mean)
             for row in rows:
                 row["engine"] = row["engine"] or self.about.adapter
                 row["last_command"] = commands.get(row["name"])

@@ -12,7 +12,7 @@ import numpy as np
 from bridge.commands import Event
 from bridge.runs.plan import Plan, describe_machine, list_versions
 from bridge.runs.watch import Snapshot
-from bridge.steering import LedgerLine
+from bridge.steering import LedgerLine, state_of
 
 __all__ = ["Ending", "make_report", "summarise"]
 
@@ -159,7 +159,7 @@ def _decisions(ledger: Sequence[LedgerLine], put: Mapping[str, float]) -> dict[s
         "total": len(ledger),
         "kinds": dict(Counter(line.kind for line in ledger)),
         "verdicts": dict(Counter(line.verdict or "unguarded" for line in ledger)),
-        "outcomes": dict(Counter(line.outcome or "unanswered" for line in sent)),
+        "outcomes": dict(Counter(state_of(line, over=True) for line in sent)),
         "answered_twice": sum(line.answers > 1 for line in ledger),
         "put_to_decision": summarise(
             [line.decided - put[line.id] for line in sent if line.id in put and line.decided]

@@ -24,6 +24,7 @@ from bridge.staging.catalogue import Catalogue
 from bridge.staging.commit_ring import CommitRing
 from bridge.staging.frame_log import FrameLog
 from bridge.staging.inline import place_inline
+from bridge.staging.missed import COMMANDS, answer_missed
 from bridge.staging.readers import Readers
 from bridge.staging.record_log import RecordLog
 from bridge.staging.rings import Rings
@@ -122,6 +123,7 @@ class StagerCore:
         self._known: set[bytes] = set()
         self._outbox: list[tuple[bytes, list[Any]]] = []
         self._next_watch = 0.0
+        self._watched = False
         self._stuck: dict[str, tuple[int, float]] = {}
         self._told_full: dict[str, float] = {}
         self._handlers: dict[type, Callable[[bytes, Any, Sequence[memoryview], float], None]] = {
@@ -398,6 +400,13 @@ class StagerCore:
         self._answer(peer, m.Appended(request.request, offset, accepted, watermark))
         if accepted:
             self._readers.touched(topic.name)
+            if topic.name.startswith(COMMANDS):
+                self._answer_missed(topic.name.removeprefix(COMMANDS), now)
+
+    def _answer_missed(self, simulation: str, now: float) -> None:
+        told = answer_missed(self.catalogue, simulation, now)
+        if told is not None:
+            self._readers.touched(told)
 
     def _commit_offsets(
         self, peer: bytes, request: m.CommitOffsets, _: Sequence[memoryview], now: float
@@ -450,6 +459,7 @@ class StagerCore:
                     now,
                 )
             self._readers.touched(writer.log.name)
+            self._answer_missed(request.simulation, now)
         self._answer(peer, m.Done(request.request))
 
     # ------------------------------------------------------------ what waited
@@ -537,7 +547,11 @@ class StagerCore:
                 )
                 self.event(Event("silent", text, simulation=name, level="warning"), now)
         for topic in self.catalogue.frame_logs():
+            if not self._watched:
+                # A stager that was killed may have left some without an answer.
+                self._answer_missed(topic.name.partition("/")[2], now)
             self._watch_topic(topic, now)
+        self._watched = True
 
     def _watch_topic(self, topic: FrameLog, now: float) -> None:
         name = topic.name.partition("/")[2]

@@ -12,6 +12,7 @@ from bridge.steering.ledger import (
     LedgerLine,
     LedgerReader,
     read_ledger,
+    state_of,
 )
 from bridge.steering.restart import read_restart
 from bridge.steering.telling import tell_once
@@ -39,5 +40,6 @@ __all__ = [
     "find_fault",
     "read_ledger",
     "read_restart",
+    "state_of",
     "tell_once",
 ]

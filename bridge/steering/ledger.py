@@ -25,7 +25,14 @@ from bridge.steering.approvals import APPROVALS, DECISIONS
 from bridge.steering.bounds import describe_command
 from bridge.steering.unreadable import Unreadable
 
-__all__ = ["ApprovalState", "Ledger", "LedgerLine", "LedgerReader", "read_ledger"]
+__all__ = [
+    "ApprovalState",
+    "Ledger",
+    "LedgerLine",
+    "LedgerReader",
+    "read_ledger",
+    "state_of",
+]
 
 COMMANDS = "commands/"
 ACKNOWLEDGEMENTS = "acks/"
@@ -83,7 +90,8 @@ class LedgerLine(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         What the guard said, or whoever spoke after it; empty for a command that was sent without a
         guard.
     outcome, outcome_reason
-        What the simulation said; empty while there is no answer.
+        What the simulation said, or the stager for one that ended before it looked at the
+        command; empty while there is no answer.
     step, time
         Where the simulation stood when it answered; None while there is no answer.
     incarnation
@@ -225,6 +233,21 @@ class Ledger:
             since = line.approval.at if line.approval and line.approval.at else line.decided
             line = msgspec.structs.replace(line, latency=line.answered - since)
         self._lines[line.id] = line
+
+
+def state_of(line: LedgerLine, *, over: bool = False) -> str:
+    """Return what became of a command in one word: its outcome, or else its verdict.
+
+    Parameters
+    ----------
+    over
+        The run is over: what was sent and has no answer is ``unanswered``, and not ``sent``. Its
+        simulation was killed, and nobody knows whether it had applied the command. (One that
+        ended in good order has answered, or the stager for it.)
+    """
+    if line.outcome or line.verdict not in (None, "sent"):
+        return line.outcome or line.verdict or ""
+    return "unanswered" if over else "sent"
 
 
 class _Record(Protocol):

@@ -9,7 +9,7 @@ import msgspec
 
 from bridge.commands import Decision, Verdict
 from bridge.dashboard.stores.plain import fields, shorten
-from bridge.steering import ApprovalState, Ledger, LedgerLine
+from bridge.steering import ApprovalState, Ledger, LedgerLine, state_of
 
 __all__ = ["LedgerStore"]
 
@@ -136,8 +136,18 @@ class LedgerStore(Ledger):
         revision = self._changed[found[-1]] if found else max(after, 0)
         return revision, [self._lines[command] for command in found]
 
-    def last_commands(self, at: float | None = None) -> dict[str, dict[str, Any]]:
-        """Return what the newest command to each simulation is, and what became of it."""
+    def last_commands(
+        self, at: float | None = None, *, over: bool = False
+    ) -> dict[str, dict[str, Any]]:
+        """Return what the newest command to each simulation is, and what became of it.
+
+        Parameters
+        ----------
+        at
+            Unix time in seconds; None for now.
+        over
+            The run is over.
+        """
         found: dict[str, LedgerLine] = {}
         if at is None:
             newest = ((s, self._lines.get(command)) for s, command in self._newest.items())
@@ -154,7 +164,7 @@ class LedgerStore(Ledger):
             simulation: {
                 "id": line.id,
                 "what": line.what or line.kind,
-                "state": line.outcome or line.verdict or "sent",
+                "state": state_of(line, over=over),
                 "step": line.step,
                 "stamp": line.answered or line.decided,
             }
@@ -173,7 +183,7 @@ class LedgerStore(Ledger):
     @property
     def verdicts(self) -> dict[str, int]:
         """Verdict or outcome to number of lines that are kept."""
-        return dict(Counter(x.outcome or x.verdict or "sent" for x in self._lines.values()))
+        return dict(Counter(state_of(x) for x in self._lines.values()))
 
     @staticmethod
     def as_data(line: LedgerLine) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from bridge.commands import Event
 from bridge.runs.plots.canvas import COLOURS, GRID, figure, save
-from bridge.steering import LedgerLine
+from bridge.steering import LedgerLine, state_of
 
 __all__ = ["draw_timeline"]
 
@@ -18,7 +18,7 @@ MAX_ROWS = 40
 def _became(line: LedgerLine) -> str:
     if line.verdict not in (None, "sent"):
         return "dry_run" if line.verdict == "dry_run" else "refused"
-    return line.outcome or "unanswered"
+    return state_of(line, over=True)
 
 
 def _begin(groups: Mapping[tuple[str, str], Sequence[tuple[float, int]]], end: float) -> float:

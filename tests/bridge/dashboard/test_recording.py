@@ -19,6 +19,7 @@ from bridge.dashboard.frames import Taken
 from bridge.dashboard.recording.pictures import Pictures
 from bridge.dashboard.recording.reader import load_recording
 from bridge.dashboard.recording.writer import Recorder
+from bridge.dashboard.static_report import make_static_report
 from bridge.dashboard.stores.memory import Limits, Memory
 from bridge.engines.protocol import EngineStatistics
 from bridge.errors import ConfigError, OffsetOutOfRange
@@ -298,6 +299,8 @@ def test_a_run_without_a_recording_shows_what_it_left(tmp_path: Path) -> None:
         assert feed.points("phi", "psi", at=1050.0).arrays["offset"].max() == 96
         assert feed.ledger()["lines"][0]["kind"] == "pause"
         assert feed.ledger(at=1005.0)["lines"] == []
+        assert feed.overview()["simulations"][0]["last_command"]["state"] == "unanswered"
+        assert b"unanswered" in make_static_report(feed)
         assert feed.events()["events"][0]["message"] == "one"
         row = feed.overview()["simulations"][0]
         assert (row["state"], row["frames"], row["dropped"]) == ("finished", 200, 4)

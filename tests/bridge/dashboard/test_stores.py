@@ -294,6 +294,8 @@ def test_the_ledger_tells_what_changed_and_how_it_stood() -> None:
     assert store.last_commands()["w"]["id"] == "p/op/w@2"
     assert store.last_commands(at=15.0)["w"]["id"] == "p/op/w@1"
     assert store.last_commands(at=5.0) == {}
+    assert store.last_commands()["w"]["state"] == "sent"
+    assert store.last_commands(over=True)["w"]["state"] == "unanswered"
     for i in range(3, 200):
         said = decision(i, "sent", 100.0 + i)
         said.command.evidence["frames"] = list(range(50_000 if i == 199 else 3))

@@ -8,8 +8,8 @@ import math
 import msgspec
 import pytest
 
-from bridge.commands import Acknowledgement, Command, Decision, FrameReference
-from bridge.steering import Ledger
+from bridge.commands import Acknowledgement, Command, Decision, FrameReference, Outcome, Verdict
+from bridge.steering import Ledger, LedgerLine, state_of
 
 RESTART = Command(
     "restart",
@@ -53,6 +53,24 @@ def test_a_refusal_of_the_guard_has_no_answer_and_is_json() -> None:
     assert (line.verdict, line.verdict_reason, line.outcome) == ("refused", "Too many.", None)
     assert line.latency is None
     assert b"Too many." in msgspec.json.encode(line)
+
+
+@pytest.mark.parametrize(
+    ("verdict", "outcome", "now", "afterwards"),
+    [
+        ("sent", "applied", "applied", "applied"),
+        ("sent", "refused", "refused", "refused"),
+        ("sent", None, "sent", "unanswered"),
+        (None, None, "sent", "unanswered"),
+        ("denied", None, "denied", "denied"),
+        ("awaiting_approval", None, "awaiting_approval", "awaiting_approval"),
+    ],
+)
+def test_what_was_sent_and_never_answered_is_unanswered_when_the_run_is_over(
+    verdict: Verdict | None, outcome: Outcome | None, now: str, afterwards: str
+) -> None:
+    line = LedgerLine(id="x", verdict=verdict, outcome=outcome)
+    assert (state_of(line), state_of(line, over=True)) == (now, afterwards)
 
 
 def test_commands_that_people_send_have_a_line_without_a_verdict() -> None:

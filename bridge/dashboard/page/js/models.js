@@ -16,6 +16,9 @@ export function stateOf(line, at = null) {
     return approval === "approved" ? "approved" : "awaiting";
   if (line.verdict === "refused") return "refused";
   if (line.verdict === "dry_run") return "dry run";
+  if (approval === "approved" && !line.verdict) return "approved";
+  // Of a run that is over: its simulation was killed before it could answer.
+  if (at === null && store.get("run")?.state === "ended") return "unanswered";
   return approval === "approved" ? "approved" : "sent";
 }
 

@@ -1,6 +1,8 @@
 // Where decisions were taken on the map: a restart at the frame that it begins from, with a line
 // from where the simulation stood when it was applied; any other command where the simulation stood.
 
+import { stateOf } from "../models.js";
+
 const NEWEST = 150;
 
 /** Marks for `lines` of the ledger, newest first: [{x, y, from?, kind, lines: [text]}]. */
@@ -38,7 +40,7 @@ export function marksOf(lines, points, format) {
     if (!at) return [];
     const restart = line.kind === "restart" || Boolean(line.frame);
     const from = target && place(target) ? place(stood) : null;
-    const state = line.outcome || line.verdict || "sent";
+    const state = stateOf(line);
     return [{
       x: at[0], y: at[1], from, kind: restart ? "restart" : "command", id: line.id,
       lines: [line.what || line.kind, `${line.simulation}: ${format.words(state)}${Number.isFinite(line.step) ? ` at step ${format.integer(line.step)}` : ""}`, line.why].filter(Boolean),

@@ -29,6 +29,7 @@ const STATES = [
   "denied",
   "refused",
   "expired",
+  "unanswered",
   "dry run",
 ];
 const ROW = 46;
@@ -44,7 +45,8 @@ export function mount(root, context) {
       if (author()) body.author = author();
       const answers = await api.post("all", body);
       const list = Array.isArray(answers) ? answers : (answers.results ?? []);
-      const failed = list.filter((one) => one.verdict && one.verdict !== "sent");
+      // Without a verdict it could not be sent at all; with a problem it is not on its way yet.
+      const failed = list.filter((one) => one.verdict !== "sent" || one.problem);
       toast(
         `${format.words(kind[0].toUpperCase() + kind.slice(1))}: sent to ${list.length - failed.length} of ${list.length} simulations.${failed[0]?.reason ? ` ${failed[0].reason}` : ""}`,
         { level: failed.length ? "warning" : "ok" },
