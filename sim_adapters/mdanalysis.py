@@ -20,7 +20,9 @@ from __future__ import annotations
 import contextlib
 import difflib
 import inspect
-from collections.abc import Iterator, Mapping
+import os
+import weakref
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -173,17 +175,31 @@ class HeadraceReader(ReaderBase):  # type: ignore[misc]
         **kwargs: Any,
     ) -> None:
         self._source: StreamSource | None = None
+        self._close_source: Callable[[], Any] | None = None
         super().__init__(filename, convert_units=convert_units, **kwargs)
         self._names = {what: _name(names, what) for what in _QUANTITIES}
         self._units = dict(units or {})
         self._options = kwargs
         self._dt: float | None = None
         self._begin()
-        self._read_frame(0)
+        try:
+            self._read_frame(0)
+        except BaseException:
+            self.close()
+            raise
 
     def _begin(self) -> None:
         source = self._source = _open(self.filename, **self._options)
-        schema = source.schema
+        # Universes are dropped, not closed, and nobody knows in which order a ring of garbage is
+        # finalized: this comes before anything in it, as the source is kept from being part of it.
+        self._close_source = weakref.finalize(self, _close, source, os.getpid())
+        try:
+            self._look_at(source.schema)
+        except BaseException:
+            self.close()
+            raise
+
+    def _look_at(self, schema: StreamSchema) -> None:
         self.n_atoms = count_atoms(schema, tuple(self._names[v] for v in _VECTORS))
         self._vectors = {
             w: n for w, n in self._names.items() if w in _VECTORS and n in schema.names
@@ -347,14 +363,14 @@ class HeadraceReader(ReaderBase):  # type: ignore[misc]
 
     def close(self) -> None:
         """Close the connection; more than once does no harm."""
-        source = getattr(self, "_source", None)
-        if source is not None:
-            self._source = None
-            source.close()
+        self._source = None
+        # It does its work once.
+        if self._close_source is not None:
+            self._close_source()
 
     def __getstate__(self) -> dict[str, Any]:
         """Return the reader without its connection, which is made again where it arrives."""
-        return {**self.__dict__, "_source": None, "ts": self.ts}
+        return {**self.__dict__, "_source": None, "_close_source": None, "ts": self.ts}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         ts = state.pop("ts")
@@ -364,10 +380,17 @@ class HeadraceReader(ReaderBase):  # type: ignore[misc]
         self._number = ts.frame
 
     def __del__(self) -> None:
-        # An object whose making failed has nothing to close.
-        if getattr(self, "_source", None) is not None:
+        # Auxiliary readers are closed by MDAnalysis; there are none where the making failed.
+        if hasattr(self, "_auxs"):
             with contextlib.suppress(HeadraceError):
                 super().__del__()
+
+
+def _close(source: StreamSource, process: int) -> None:
+    # In a process forked from the reader's the connection answers nobody.
+    if os.getpid() == process:
+        with contextlib.suppress(HeadraceError):
+            source.close()
 
 
 class _Following:

@@ -12,6 +12,7 @@ import contextlib
 import math
 import os
 import select
+import sys
 import threading
 import time
 import warnings
@@ -69,6 +70,7 @@ class SocketEnd:
         self._poller.register(self._wake_fd, select.POLLIN)
         self._sent = self._sent_bytes = self._received = self._received_bytes = 0
         self._refused = 0
+        self._opened_by = _find_opener()
         open_ends.add(self)
 
     def __repr__(self) -> str:
@@ -78,7 +80,13 @@ class SocketEnd:
         if not getattr(self, "_closed", True):
             # First of all: where warnings are errors, nothing after it happens.
             self.close()
-            warnings.warn(f"{self!r} was never closed.", ResourceWarning, stacklevel=2, source=self)
+            warnings.warn(
+                f"{self!r}, opened {self._opened_by}, was never closed; use a with statement, or "
+                "call close.",
+                ResourceWarning,
+                stacklevel=2,
+                source=self,
+            )
 
     def wake(self) -> None:
         """Make a present or the next `receive` return None; from any thread."""
@@ -204,3 +212,16 @@ class SocketEnd:
                 with contextlib.suppress(BlockingIOError):
                     os.eventfd_read(self._wake_fd)
         return True
+
+
+def _find_opener() -> str:
+    """Say who opens an end: the thread, and the innermost line that is not of this package."""
+    inside, frame = None, sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("bridge."):
+        inside, frame = frame, frame.f_back
+    # A thread of this package was begun by nobody's line.
+    if inside is not None and frame.f_globals.get("__name__") == "threading":
+        frame = inside
+    code = frame.f_code
+    thread = threading.current_thread().name
+    return f"in {thread} at {os.path.basename(code.co_filename)}:{frame.f_lineno} ({code.co_name})"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,6 +19,7 @@ from bridge.errors import ConfigError, NobodyListening, OffsetOutOfRange, Stagin
 from bridge.schema import StreamSchema, Topology, Variable
 from bridge.staging import Producer, Stager, StagerClient, StreamOptions
 from bridge.staging.connection import Connection
+from bridge.transports.context import open_ends
 from sim_adapters.mdanalysis_units import to_mdanalysis
 from sim_adapters.replay import Replay
 
@@ -153,6 +155,30 @@ def test_a_running_stream_is_waited_for(stager: Stager, producer: Any) -> None:
     native.trajectory.close()
     u.trajectory.close()
     u.trajectory.close()
+
+
+def test_a_universe_that_is_dropped_is_closed(stager: Stager, producer: Any) -> None:
+    put(running := producer(WATER), range(2))
+    running.flush()
+    gc.collect()
+    before = set(open_ends)
+    for _ in range(3):
+        u = mda.Universe(url(stager), names={"positions": "x"})
+        # Rings of garbage, whose members may be finalized in any order.
+        u.trajectory.ring = [u.trajectory.source, u, u.trajectory.source._client._session.channel]
+    opened = set(open_ends) - before
+    assert len(opened) == 3
+    del u, opened
+    gc.collect()
+    assert set(open_ends) == before
+    # What could not be made leaves nothing behind, either.
+    with pytest.raises(ConfigError, match="none of positions"):
+        sim_adapters.mdanalysis.HeadraceReader(url(stager), names={"forces": "y"})
+    with pytest.raises(ConfigError, match="into a length"):
+        sim_adapters.mdanalysis.HeadraceReader(
+            url(stager), names={"positions": "x"}, units={"positions": "eV"}
+        )
+    assert set(open_ends) == before
 
 
 def test_what_is_there_so_far(stager: Stager, producer: Any) -> None:

@@ -47,7 +47,7 @@ def script() -> Iterator[Script]:
         stager.start()
         script = Script(stager.address, "walker")
         yield script
-        script.client.close()
+        script.close()
 
 
 def publish(script: Script, first: int, count: int) -> None:

@@ -77,7 +77,11 @@ def test_a_process_that_has_nobody_to_reach_ends() -> None:
 def test_an_end_that_was_forgotten_is_closed_with_a_warning() -> None:
     forgotten = open_listener("tcp://127.0.0.1:0")
     address = forgotten.address
-    with pytest.warns(ResourceWarning, match=rf"ZmqListener\('{address}'\) was never closed\."):
+    told = (
+        rf"ZmqListener\('{address}'\), opened in MainThread at test_zeromq\.py:\d+ "
+        r"\(test_an_end_that_was_forgotten.*\), was never closed; use a with statement"
+    )
+    with pytest.warns(ResourceWarning, match=told):
         del forgotten
     open_listener(address).close()
 
