@@ -113,11 +113,16 @@ class ImdServer:
         self._topic = f"frames/{simulation}"
         self._every_frame = every_frame
         self._most = most
-        self.schema = self._find(patience)
-        self._make = partial(Outgoing, self.schema, version=version, names=names, units=units)
-        self.atoms = self._make().atoms
+        # First, so that nobody waits for a stream to be told that the port is taken.
         self._listener = ImdListener(host, port)
         self.port = self._listener.port
+        try:
+            self.schema = self._find(patience)
+            self._make = partial(Outgoing, self.schema, version=version, names=names, units=units)
+            self.atoms = self._make().atoms
+        except BaseException:
+            self._listener.close()
+            raise
         self._stop = threading.Event()
         self._lock = threading.Lock()
         self._wait = wait

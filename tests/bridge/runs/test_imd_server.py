@@ -285,7 +285,10 @@ def test_what_cannot_be_served(stager: Stager, producer: Producer):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(AddressInUse, match=f"Port {port} of 127.0.0.1 is in use"):
-            make(port=port)
+            # Nobody waits for the stream before that is told.
+            ImdServer(lambda: StagerClient(stager.address), "nobody", port=port, patience=600.0)
+    with pytest.raises(ConfigError, match="is no port"):
+        ImdServer(lambda: StagerClient(stager.address), "nobody", port=70_000, patience=600.0)
     with pytest.raises(NobodyListening, match="stream 'frames/nobody'"):
         ImdServer(lambda: StagerClient(stager.address), "nobody", patience=0.2)
     allowed = make(host="0.0.0.0", allow_remote=True)
