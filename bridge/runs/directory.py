@@ -139,22 +139,28 @@ class RunDirectory:
         """
         try:
             value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError as error:
-            if not self.path.is_dir():
-                said = f"{self.path} is not the folder of a run: there is no such folder."
-            elif self.resolved.is_file():
-                said = (
-                    f"The run in {self.path} has no {path.name}: it goes on still, or was ended "
-                    "before that could be written."
-                )
-            else:
-                said = f"{self.path} is not the folder of a run: it has no {path.name}."
-            raise ConfigError(said) from error
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise ConfigError(self.why_missing(path)) from error
         except OSError as error:
             raise ConfigError(f"Cannot read {path}: {error.strerror}.") from error
         except ValueError as error:
             raise ConfigError(f"{path} is damaged: {error}.") from error
         return value
+
+    def why_missing(self, path: Path) -> str:
+        """Return why one of the run's files is not there, in one or two sentences."""
+        if self.resolved.is_file() and path != self.resolved:
+            return (
+                f"The run in {self.path} has no {path.name}: it goes on still, or was ended before "
+                "that could be written."
+            )
+        if not self.path.exists():
+            said = "there is no such folder."
+        elif not self.path.is_dir():
+            said = f"it is a file. A run has a folder, with {_MARK} in it."
+        else:
+            said = f"it has no {_MARK}, which headrace run writes as it begins."
+        return f"{self.path} is not the folder of a run: {said}"
 
     def _clear(self) -> None:
         """Remove what a run left. Anything that no run writes is a reason to remove nothing."""

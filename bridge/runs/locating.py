@@ -32,17 +32,10 @@ def require_run(directory: RunDirectory, *, over: bool = False) -> None:
     if directory.resolved.is_file():
         if over and not directory.report.is_file():
             raise ConfigError(
-                f"The run in {path} has no {directory.report.name}: it goes on still, or was ended "
-                "before that could be written. Wait until it is over; or write what there is so "
-                f"far as a page, with headrace report {directory.path} --html FILE."
+                f"{directory.why_missing(directory.report)} Wait until it is over; or write what "
+                f"there is so far as a page, with headrace report {path} --html FILE."
             )
         return
-    if not path.exists():
-        said = "there is no such folder."
-    elif not path.is_dir():
-        said = f"it is a file. A run has a folder, with {directory.resolved.name} in it."
-    else:
-        said = f"it has no {directory.resolved.name}, which headrace run writes as it begins."
     near = _runs_near(path)
     if near:
         more = f" and {len(near) - _SHOWN} more" if len(near) > _SHOWN else ""
@@ -52,7 +45,7 @@ def require_run(directory: RunDirectory, *, over: bool = False) -> None:
             "Name the folder that headrace run printed: runs/NAME where it was started, unless "
             "--output or the run.toml named another."
         )
-    raise ConfigError(f"{path} is not the folder of a run: {said} {advice}")
+    raise ConfigError(f"{directory.why_missing(directory.resolved)} {advice}")
 
 
 def _runs_near(path: Path) -> list[Path]:

@@ -63,7 +63,7 @@ def test_a_file_that_is_not_there_is_told_for_what_it_means(tmp_path: Path) -> N
     with pytest.raises(ConfigError, match="there is no such folder"):
         directory.read_json(directory.report)
     directory.prepare()
-    with pytest.raises(ConfigError, match=r"is not the folder of a run: it has no report\.json"):
+    with pytest.raises(ConfigError, match=r"is not the folder of a run: it has no resolved\.json"):
         directory.read_json(directory.report)
     write_json(directory.resolved, {})
     with pytest.raises(ConfigError, match=r"has no report\.json: it goes on still, or was ended"):
