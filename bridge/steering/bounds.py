@@ -45,7 +45,8 @@ def _find_value_fault(command: Command, capability: Capability, what: str) -> st
     value = command.value
     if value is None:
         return f"The command to change the {what} carries no value."
-    unit = f" {capability.unit}" if capability.unit else ""
+    # "1" is how many codes say that something has no unit.
+    unit = f" {capability.unit}" if capability.unit not in ("", "1") else ""
     if not math.isfinite(value):
         return f"The value {value} of the {what} is not a finite number."
     if value < capability.minimum:

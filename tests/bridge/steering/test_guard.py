@@ -15,6 +15,7 @@ from bridge.steering import CapabilityBook, Guard, GuardRules, describe_command,
 
 CAPABILITIES = (
     Capability("set", "temperature", minimum=250, maximum=400, unit="K"),
+    Capability("set", "share", minimum=0, maximum=1, unit="1"),
     Capability("interval", minimum=1, maximum=1000, unit="steps"),
     Capability("restart"),
     Capability("stop"),
@@ -34,6 +35,8 @@ def look_up(simulation: str) -> Sequence[Capability] | None:
     [
         (command(parameter="temperature", value=900.0), "900 K is above the declared maximum"),
         (command(parameter="temperature", value=10.0), "10 K is below the declared minimum of 250"),
+        # Codes that say "1" mean that there is no unit.
+        (command(parameter="share", value=2.0), "share of 2 is above the declared maximum of 1."),
         (command(parameter="temperature", value=math.nan), "not a finite number"),
         (command(parameter="temperature"), "carries no value"),
         (command(parameter="pressure", value=1.0), "lets nobody set 'pressure'"),
