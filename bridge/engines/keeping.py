@@ -7,9 +7,9 @@ import time
 from typing import Protocol, runtime_checkable
 
 from bridge.engines.protocol import Guard
-from bridge.errors import HeadraceError
+from bridge.errors import ConfigError, HeadraceError
 
-__all__ = ["Keeper", "Keeping"]
+__all__ = ["Keeping", "KeepingGuard"]
 
 log = logging.getLogger(__name__)
 
@@ -18,7 +18,7 @@ EVERY = 0.5
 
 
 @runtime_checkable
-class Keeper(Protocol):
+class KeepingGuard(Protocol):
     """A guard that carries out what people say of commands that wait for them."""
 
     def keep(self) -> None:
@@ -31,7 +31,7 @@ class Keeper(Protocol):
 
 
 class Keeping:
-    """Lets a guard do its part, where it is a `Keeper`; nothing of that ends an engine.
+    """Lets a guard do its part, where it is a `KeepingGuard`; nothing of that ends an engine.
 
     Parameters
     ----------
@@ -39,10 +39,23 @@ class Keeping:
         The guard.
     pipeline
         Name of the pipeline that it guards.
+
+    Raises
+    ------
+    ConfigError
+        If the guard has people asked, and nobody would carry out what they say.
     """
 
     def __init__(self, guard: Guard, pipeline: str) -> None:
-        self._keeper = guard if isinstance(guard, Keeper) else None
+        asks = getattr(guard, "unkept", ())
+        if asks:
+            raise ConfigError(
+                f"The rules of the pipeline {pipeline!r} have people asked before "
+                f"{', '.join(map(repr, asks))}, and its guard carries out neither what they say "
+                "nor what holds if nobody does. Make the guard with bridge.steering.KeeperMaker; "
+                "or say kept=True where a run, a dashboard or a desk of yours does that."
+            )
+        self._keeper = guard if isinstance(guard, KeepingGuard) else None
         self._pipeline = pipeline
         self._due = 0.0
 

@@ -12,6 +12,7 @@ import msgspec
 
 from bridge.commands import Event
 from bridge.engines.course import FRAMES, Course
+from bridge.engines.keeping import Keeping
 from bridge.engines.options import LocalOptions
 from bridge.engines.patience import PatientClient
 from bridge.engines.portions import Portions
@@ -55,7 +56,9 @@ class LocalEngine:
         Consumer group under which frames are committed; by default the pipeline's name. An engine
         is the only member of its group.
     guard
-        Judges commands; without one, all are sent.
+        Judges commands; without one, all are sent. One that has people asked before some must
+        carry out what they say as well, as those of `bridge.steering.KeeperMaker` do, unless
+        somebody else does.
     checkpoint
         File to save the state in; its folder also takes a few files whose names begin the same
         way. Without one, frames are committed when they have been analysed, and a killed engine
@@ -66,6 +69,11 @@ class LocalEngine:
         Called with the statistics, about once a second, in the engine's thread.
     options
         Everything else.
+
+    Raises
+    ------
+    ConfigError
+        If nobody would carry out what people say.
     """
 
     def __init__(
@@ -87,7 +95,9 @@ class LocalEngine:
         self._client = PatientClient(client, self.options.reconnect_timeout, lambda: self._halt)
         self._runner = Runner(pipeline, on_error=self.options.on_error)
         self._stops = Stops()
-        self._publisher = Publisher(self._client, pipeline.name, guard or Unguarded(), self._stops)
+        guard = guard or Unguarded()
+        self._keeping = Keeping(guard, pipeline.name)
+        self._publisher = Publisher(self._client, pipeline.name, guard, self._stops)
         self._progress = Progress(pipeline.name, "local")
         self._course = Course(
             self._client, self._runner, self._publisher, self._progress, self._stops
@@ -203,6 +213,7 @@ class LocalEngine:
         if self._begun:
             return
         self._begun = True
+        self._publisher.announce()
         if self._saver is not None:
             self._load(self._saver)
         else:
@@ -245,6 +256,7 @@ class LocalEngine:
     def _look_after(self) -> None:
         """Do what is due beside the frames."""
         self._publisher.tell_absences()
+        self._keeping.look_after()
         if self._saver is not None:
             self._save(self._saver)
         self._status()
@@ -317,7 +329,6 @@ class LocalEngine:
         for complaint in complaints:
             log.warning("%s", complaint)
             self._publisher.tell(Event("checkpoint_damaged", complaint, level="error"))
-        self._publisher.announce()
         self._publisher.recall(0 if checkpoint is None else checkpoint.decisions)
         if turns:
             self._runner.units.learn(self._client, turns[0].simulation)
@@ -393,6 +404,7 @@ class LocalEngine:
             # After the last checkpoint: an engine that is started again has operators that were
             # not told of an end, and says what follows a second time, which staging drops.
             self._course.end_all()
+            self._keeping.conclude()
         self._progress.state = "finished" if finish else "stopped"
         self._status(now=True)
 

@@ -88,19 +88,33 @@ class Guard:
         What the run allows.
     rates
         What was sent lately; several guards may share it.
+    kept
+        Somebody else carries out what people say of commands that wait for them: ``headrace run``,
+        a dashboard, a `Desk`.
 
     Attributes
     ----------
-    capabilities, rules
+    capabilities, rules, kept
         As given.
     """
 
     def __init__(
-        self, capabilities: Lookup, rules: GuardRules | None = None, rates: Rates | None = None
+        self,
+        capabilities: Lookup,
+        rules: GuardRules | None = None,
+        rates: Rates | None = None,
+        *,
+        kept: bool = False,
     ) -> None:
         self.capabilities = capabilities
         self.rules = rules or GuardRules()
+        self.kept = kept
         self._rates = Rates(self.rules.window) if rates is None else rates
+
+    @property
+    def unkept(self) -> tuple[CommandKind, ...]:
+        """Kinds of commands on which people are asked, and nobody carries out what they say."""
+        return () if self.kept else tuple(self.rules.approval)
 
     def check(self, command: Command, now: float) -> Decision:
         """Judge a numbered command; a verdict of ``sent`` counts against the rate limits.
@@ -215,9 +229,12 @@ class GuardMaker:
     ----------
     rules
         What the run allows.
+    kept
+        See `Guard`; an engine refuses a guard that asks people in vain.
     """
 
     rules: GuardRules = field(default_factory=GuardRules)
+    kept: bool = False
 
     def __call__(self, connect: Callable[[str], ClientLike]) -> Guard:
         """Return a guard.
@@ -235,4 +252,4 @@ class GuardMaker:
                 for topic in client.topics("frames/", schemas=True)
             }
 
-        return Guard(CapabilityBook(ask), self.rules)
+        return Guard(CapabilityBook(ask), self.rules, kept=self.kept)

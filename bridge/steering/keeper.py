@@ -1,4 +1,4 @@
-"""The guard of a job that nobody watches over: it hears people, too."""
+"""The guard of an engine that nobody watches over: it hears people, too."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Keeper(Guard):
     """
 
     def __init__(self, guard: Guard, desk: Desk) -> None:
-        super().__init__(guard.capabilities, guard.rules)
+        super().__init__(guard.capabilities, guard.rules, kept=True)
         self._desk = desk
 
     def keep(self) -> None:
@@ -46,7 +46,7 @@ class Keeper(Guard):
 
 @dataclass(frozen=True)
 class KeeperMaker:
-    """Makes the guard of a job whose approvals have nobody else to carry them out.
+    """Makes the guard of an engine whose approvals have nobody else to carry them out.
 
     Parameters
     ----------

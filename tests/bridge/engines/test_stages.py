@@ -385,7 +385,7 @@ def test_people_are_asked_once_whatever_becomes_of_the_job(
         source.wait_until_paused()
     rules = GuardRules(approval=("set",))
     pipeline = make_pipeline(("policy", EachTenth()))
-    job = host(pipeline, seed=3, guard=GuardMaker(rules))
+    job = host(pipeline, seed=3, guard=GuardMaker(rules, kept=True))
     while len(asked := read(reader, "decisions", Decision)) < 30:
         job.turn()
     assert {d.verdict for d in asked} == {"awaiting_approval"}
