@@ -19,6 +19,20 @@ export function settled(line) {
   return `${whatOf(line)} for ${line.simulation || "the run"} was ${approval.state === "approved" ? "approved" : "denied"}${by}.`;
 }
 
+/** What the server answered to a person's word, as a toast: [text, level]. */
+export function answerOf(answer, verdict, what) {
+  if (answer.already || (answer.state && answer.state !== DONE[verdict])) {
+    const by = answer.by ? ` by ${answer.by}` : "";
+    const text = `Somebody was quicker: it was ${format.words(answer.state)} already${by}.`;
+    return [[text, answer.problem].filter(Boolean).join(" "), "warning"];
+  }
+  const said = `${what}: ${format.words(answer.state ?? DONE[verdict])}`;
+  // The guard looks again at what was approved, and may refuse it.
+  if (answer.verdict === "refused")
+    return [[`${said}, but refused.`, answer.verdict_reason].filter(Boolean).join(" "), "error"];
+  return answer.problem ? [`${said}. ${answer.problem}`, "warning"] : [`${said}.`, "ok"];
+}
+
 /** The list; `draw(ledger)` brings it up to date, `tick()` its countdowns. */
 export function approvals({ api, connection, ledger }) {
   const nodes = new Map();
@@ -42,11 +56,8 @@ export function approvals({ api, connection, ledger }) {
       const body = { verdict, reason: parts.reason.value.trim() };
       if (author()) body.author = author();
       const answer = await api.post(`approvals/${encodeURIComponent(line.id)}`, body);
-      const other = answer.already || (answer.state && answer.state !== DONE[verdict]);
-      const text = other
-        ? `Somebody was quicker: it was ${format.words(answer.state)} already${answer.by ? ` by ${answer.by}` : ""}.`
-        : `${whatOf(line)}: ${format.words(answer.state ?? DONE[verdict])}.`;
-      toast(text, { level: other ? "warning" : "ok" });
+      const [text, level] = answerOf(answer, verdict, whatOf(line));
+      toast(text, { level, ...(level !== "ok" && { seconds: 10 }) });
     } catch (error) {
       mine.delete(line.id);
       toast(error.message, { level: "error" });
@@ -145,7 +156,7 @@ export function approvals({ api, connection, ledger }) {
         },
       );
       if (!answer) return;
-      let [done, other] = [0, ""];
+      let [done, other, problem] = [0, "", ""];
       for (const line of lines) {
         mine.add(line.id);
         try {
@@ -155,14 +166,16 @@ export function approvals({ api, connection, ledger }) {
             ...(author() && { author: author() }),
           });
           if (!said.already) done += 1;
+          if (said.verdict === "refused") problem ||= said.verdict_reason;
+          problem ||= said.problem;
         } catch (error) {
           mine.delete(line.id);
           other = error.message;
         }
       }
       toast(
-        `${done} of ${lines.length} ${DONE[verdict]}${done < lines.length ? `; the others were settled before${other ? `, or: ${other}` : "."}` : "."}`,
-        { level: done < lines.length ? "warning" : "ok" },
+        `${done} of ${lines.length} ${DONE[verdict]}${done < lines.length ? `; the others were settled before${other ? `, or: ${other}` : "."}` : "."}${problem ? ` ${problem}` : ""}`,
+        done < lines.length || problem ? { level: "warning", seconds: 10 } : { level: "ok" },
       );
     },
     draw() {

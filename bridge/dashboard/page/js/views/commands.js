@@ -19,23 +19,31 @@ export function tell(answer, what) {
   const verdict = answer?.verdict ?? answer?.state ?? "sent";
   const level = ["refused", "denied", "failed"].includes(verdict)
     ? "error"
-    : verdict === "sent"
-      ? "ok"
-      : "info";
-  toast(`${what}: ${format.words(verdict)}${answer?.reason ? `. ${answer.reason}` : "."}`, {
+    : answer?.problem
+      ? "warning"
+      : verdict === "sent"
+        ? "ok"
+        : "info";
+  // Why it is not on its way yet is the last sentence of the reason.
+  const words = answer?.problem && verdict === "sent" ? "not on its way yet" : verdict;
+  toast(`${what}: ${format.words(words)}${answer?.reason ? `. ${answer.reason}` : "."}`, {
     level,
+    ...(level === "warning" && { seconds: 10 }),
   });
   return level;
 }
 
+/** The unit that a capability declares; "1" is how many codes say that there is none. */
+const unitOf = ({ unit }) => (unit && unit !== "1" ? unit : "");
+
 function bounds(capability) {
   const [low, high] = [number(capability.minimum), number(capability.maximum)];
-  const unit = capability.unit ? ` ${capability.unit}` : "";
+  const unit = unitOf(capability) && ` ${unitOf(capability)}`;
   if (low !== null && high !== null)
     return `${format.short(low, 5)} to ${format.short(high, 5)}${unit}`;
   if (low !== null) return `at least ${format.short(low, 5)}${unit}`;
   if (high !== null) return `at most ${format.short(high, 5)}${unit}`;
-  return capability.unit ? `in ${capability.unit}` : "";
+  return unit && `in${unit}`;
 }
 
 /** The panel's contents; `update(capabilities)` and `choose(simulation)` bring it up to date. */
@@ -77,7 +85,8 @@ export function commandForms({ api, store }) {
   }
 
   function valueForm(capability) {
-    const { kind, parameter = "", unit = "", description = "" } = capability;
+    const { kind, parameter = "", description = "" } = capability;
+    const unit = unitOf(capability);
     const [low, high] = [number(capability.minimum), number(capability.maximum)];
     const label = kind === "interval" ? "Steps between frames" : format.words(parameter);
     const testid = `command-${kind}${parameter ? `-${parameter}` : ""}`;
