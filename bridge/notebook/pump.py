@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bridge.dashboard.feed import Feed, Table
+from bridge.dashboard.units import shown_of, with_unit
 from bridge.errors import ConfigError, HeadraceError
 
 __all__ = ["Message", "Pump", "Question"]
@@ -197,8 +198,8 @@ class Pump:
             "rate": round(totals["rate"], 1),
         }  # fmt: skip
         try:
-            self._ask("points", self._points(run), content, buffers)
-            self._ask("series", self._series(run), content, buffers)
+            self._ask("points", self._points(run), run, content, buffers)
+            self._ask("series", self._series(run), run, content, buffers)
         except HeadraceError as error:
             status["error"] = str(error)
         content["status"] = status
@@ -230,6 +231,7 @@ class Pump:
         self,
         kind: str,
         ask: Callable[[Any], Table] | None,
+        run: Mapping[str, Any],
         content: dict[str, Any],
         buffers: list[bytes],
     ) -> None:
@@ -241,11 +243,24 @@ class Pump:
         self._cursors[kind] = meta["cursor"]
         if not reset and not any(a.size for a in arrays.values()):
             return
-        content[kind] = {**meta, "reset": reset}
+        columns = _columns(meta)
+        shown = {name: shown_of(name, run) for name in set(columns.values())}
+        titles = {name: with_unit(name, unit) for name, (unit, _) in shown.items()}
+        content[kind] = {**meta, "reset": reset, "titles": titles}
         for name, array in arrays.items():
             if array.ndim == 1:
                 content["arrays"].append({"of": kind, "name": name})
-                buffers.append(_floats(array))
+                factor = shown[columns[name]][1] if name in columns else 1.0
+                buffers.append(_floats(array if factor == 1.0 else array * factor))
+
+
+def _columns(meta: Mapping[str, Any]) -> dict[str, str]:
+    """Return which column the numbers of an array are of, by the array's name."""
+    if "series" in meta:
+        return {f"y{entry['index']}": entry["column"] for entry in meta["series"]}
+    axes = {k: str(v) for k, v in meta["columns"].items() if k in ("x", "y", "colour")}
+    heads = {f"head_{k}": v for k, v in axes.items() if k != "colour"}
+    return axes | heads
 
 
 def _floats(array: npt.NDArray[Any]) -> bytes:

@@ -242,7 +242,8 @@ class View {
     const [xs, ys, cs] = ["x", "y", "colour"].map((name) => points.get(name));
     const [x, y] = [extent([xs]), extent([ys])];
     const titles = meta.points.columns ?? meta.points.names ?? {};
-    const named = [titles.x ?? "x", titles.y ?? "y"];
+    const titled = (name) => meta.points.titles?.[name] ?? name;
+    const named = [titled(titles.x ?? "x"), titled(titles.y ?? "y")];
     const { ctx, across, up, ratio, colour } = begin(this.map.canvas, x, y, named);
     const canvas = this.map.canvas;
     const image = ctx.getImageData(0, 0, canvas.width, canvas.height);
@@ -275,7 +276,7 @@ class View {
       ctx.stroke();
     }
     const late = ["time", "wall", "step", undefined].includes(titles.colour);
-    const bright = late ? "Bright is late" : `Bright is much of ${titles.colour}`;
+    const bright = late ? "Bright is late" : `Bright is much of ${titled(titles.colour)}`;
     const some = meta.points.sampled || points.thinned ? "; an even sample" : "";
     this.map.caption.textContent = `${points.n.toLocaleString("en")} points${some}. ${bright}, rings are where simulations are now.`;
     this.root.dataset.points = points.n;
@@ -292,7 +293,7 @@ class View {
     const y = extent(shown.map((s) => s.rows.get("y")));
     const names = [...new Set(shown.map((s) => s.entry.column))];
     const unit = this.meta.status.time_unit;
-    const titles = [unit ? `simulated time / ${unit}` : "simulated time", names.join(", ")];
+    const titles = [unit ? `simulated time / ${unit}` : "simulated time", names.map((name) => this.meta.series.titles?.[name] ?? name).join(", ")];
     const { ctx, across, up, colour } = begin(this.lines.canvas, x, y, titles);
     const colours = isDark(colour) ? LINES_DARK : LINES_LIGHT;
     ctx.lineWidth = 1.3;

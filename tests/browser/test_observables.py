@@ -8,9 +8,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
+from bridge.engines.protocol import EngineStatistics
 from bridge.runs.traces import Trace, save_traces
 from tests.browser.conftest import Pages
 from tests.browser.live import Dashboard
@@ -39,7 +41,9 @@ def make_run(path: Path, seed: int) -> Path:
          "restarts": 0, "lives": 1, "dropped": 0, "quarantined": 0, "unanalysed": 0}
         for i in range(3)
     ]  # fmt: skip
-    facts = {"outcome": "finished", "started": 1e9, "wall_time_s": 60.0, "simulations": walkers}
+    engine = EngineStatistics("p", units={"angles": "rad", "rmsd": "nm"}, stamp=1e9)
+    facts = {"outcome": "finished", "started": 1e9, "wall_time_s": 60.0, "simulations": walkers,
+             "engine": msgspec.to_builtins(engine)}  # fmt: skip
     (path / "report.json").write_text(json.dumps(facts))
     for name in ("events.jsonl", "ledger.jsonl"):
         (path / name).write_text("")
@@ -215,6 +219,59 @@ def test_pictures_and_numbers_are_saved(dashboard: Dashboard, pages: Pages, tmp_
     # As on the screen: the least and the greatest of each stretch.
     assert 4000 < len(rows) < 3 * ROWS
     assert {row["simulation"] for row in rows} == {"walker-0", "walker-1", "walker-2"}
+    assert {row["unit"] for row in rows} == {"nm"}
+    # Angles are stored in radians, and read in degrees.
+    page.get_by_test_id("series-add-column").first.fill("angles[0]")
+    page.get_by_test_id("series-add-column").first.press("Enter")
+    until(page, "lines", "6")
+    with page.expect_download() as saving:
+        page.get_by_test_id("export-csv").first.click()
+    saving.value.save_as(tmp_path / "angles.csv")
+    with (tmp_path / "angles.csv").open(encoding="utf-8", newline="") as file:
+        angles = [row for row in csv.DictReader(file) if row["column"] == "angles[0]"]
+    assert {row["unit"] for row in angles} == {"°"}
+    values = np.array([float(row["value"]) for row in angles])
+    assert abs(values).max() > 90
+    assert abs(values.mean() - np.degrees(-1.2)) < 15
+
+
+def test_a_toast_says_what_keeps_a_command_from_its_simulation(
+    dashboard: Dashboard, pages: Pages
+) -> None:
+    page = pages.open(dashboard.url, "steering")
+
+    def said(**answer: Any) -> Any:
+        return page.evaluate(
+            """async (answer) => {
+              const url = new URL("static/js/views/approvals.js", document.baseURI).href;
+              const { answerOf } = await import(url);
+              return answerOf(answer, "approve", "restart");
+            }""",
+            answer,
+        )
+
+    held = "It could not be carried out yet, and is tried again: nobody listens."
+    assert said(state="approved", verdict="sent", problem="") == ["restart: approved.", "ok"]
+    assert said(state="approved", verdict=None, problem=held) == [
+        f"restart: approved. {held}", "warning",
+    ]  # fmt: skip
+    assert said(state="approved", verdict="refused", verdict_reason="It has ended.") == [
+        "restart: approved, but refused. It has ended.", "error",
+    ]  # fmt: skip
+    assert said(state="denied", by="Ada", already=True, problem=held) == [
+        f"Somebody was quicker: it was denied already by Ada. {held}", "warning",
+    ]  # fmt: skip
+    page.evaluate(
+        """async (answer) => {
+          const url = new URL("static/js/views/commands.js", document.baseURI).href;
+          (await import(url)).tell(answer, "walker-1: pause");
+        }""",
+        {"verdict": "sent", "reason": held, "problem": held},
+    )
+    toast = page.get_by_test_id("toast")
+    toast.wait_for()
+    assert f"walker-1: pause: not on its way yet. {held}" in toast.inner_text()
+    assert toast.get_attribute("data-level") == "warning"
 
 
 def test_the_report_opens_without_a_server(

@@ -9,6 +9,7 @@ import numpy as np
 
 from bridge.dashboard.report.figures import Line, draw_map, draw_series, legend
 from bridge.dashboard.report.markup import Markup, element
+from bridge.dashboard.units import shown_of, unit_of, with_unit
 from bridge.errors import HeadraceError
 
 __all__ = ["FeedLike", "draw_all_maps", "draw_all_series"]
@@ -66,8 +67,7 @@ def draw_all_series(
     """Return the series that are drawn, as plain data, and a figure for each column."""
     names = _numbers(run)
     some = run["simulations"][:LINES]
-    unit = run["time_unit"]
-    x_title = f"simulated time / {unit}" if unit else "simulated time"
+    x_title = with_unit("simulated time", run["time_unit"])
     data: list[dict[str, Any]] = []
     plots: list[Markup] = []
     for name in names[:PLOTS]:
@@ -75,8 +75,9 @@ def draw_all_series(
             meta, arrays = feed.series([name], some, x="time", limit=points)
         except HeadraceError:
             continue  # A column of which nothing is kept.
+        unit, factor = shown_of(name, run)
         lines = [
-            Line(entry["simulation"], *_broken(arrays, entry))
+            Line(entry["simulation"], *_broken(arrays, entry, factor))
             for entry in meta["series"]
             if entry["points"]
         ]
@@ -84,7 +85,7 @@ def draw_all_series(
             continue
         of = sum(int(entry["total"]) for entry in meta["series"])
         shown = sum(len(line.x) for line in lines)
-        title = _titled(name, run)
+        title = with_unit(name, unit)
         said = [f"{len(lines)} of {len(run['simulations'])} simulations"]
         if of > shown or meta.get("sampled"):
             said.append(f"thinned to {shown:,} points")
@@ -93,7 +94,13 @@ def draw_all_series(
         heading = element("h3", {}, title)
         plots.append(element("figure", {}, heading, picture, legend(lines), caption))
         data += [
-            {"simulation": line.name, "column": name, "x": _listed(line.x), "y": _listed(line.y)}
+            {
+                "simulation": line.name,
+                "column": name,
+                "unit": unit,
+                "x": _listed(line.x),
+                "y": _listed(line.y),
+            }
             for line in lines
         ]
     if not plots:
@@ -105,12 +112,12 @@ def draw_all_series(
 
 
 def _broken(
-    arrays: Mapping[str, np.ndarray[Any, Any]], entry: Mapping[str, Any]
+    arrays: Mapping[str, np.ndarray[Any, Any]], entry: Mapping[str, Any], factor: float
 ) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
     """Return a line's points, with a NaN wherever its epoch changes."""
     x, y, epochs = (arrays[f"{name}{entry['index']}"] for name in "xye")
     at = np.flatnonzero(np.diff(epochs)) + 1
-    x, y = x.astype(np.float64), y.astype(np.float64)
+    x, y = x.astype(np.float64), y.astype(np.float64) * factor
     return np.insert(x, at, x[at]), np.insert(y, at, np.nan)
 
 
@@ -125,12 +132,6 @@ def _numbers(run: Mapping[str, Any]) -> list[str]:
     return sorted(names, key=lambda name: name.endswith("_version"))
 
 
-def _titled(name: str, run: Mapping[str, Any]) -> str:
-    root = name.partition("[")[0]
-    unit = next((c["unit"] for c in run["columns"] if c["name"] == root), "")
-    return f"{name} / {unit}" if unit else name
-
-
 def draw_all_maps(
     feed: FeedLike, run: Mapping[str, Any]
 ) -> tuple[list[dict[str, Any]], list[Markup]]:
@@ -138,7 +139,9 @@ def draw_all_maps(
     data: list[dict[str, Any]] = []
     drawn: list[Markup] = []
     for one in run["maps"][:MAPS]:
-        degrees = bool(one.get("degrees"))
+        angles = all(unit_of(one[axis], run) == "rad" for axis in "xy")
+        # Labels that a map declares say its unit themselves.
+        degrees = bool(one.get("degrees")) or (angles and not one.get("labels"))
         span = [[-np.pi, np.pi]] * 2 if degrees else None
         kind = "free_energy" if run["temperature"] else "counts"
         try:
@@ -153,7 +156,9 @@ def draw_all_maps(
         x, y = arrays["x_edges"] * scale, arrays["y_edges"] * scale
         energy = kind == "free_energy"
         name = str(one.get("name") or f"{one['x']}-{one['y']}")
-        labels = one.get("labels") or (one["x"], one["y"])
+        labels = one.get("labels") or [
+            with_unit(one[axis], "°" if degrees else shown_of(one[axis], run)[0]) for axis in "xy"
+        ]
         said = f"{meta['total']:,} frames" + (", an even sample" if meta.get("sampled") else "")
         if energy:
             said += f"; −RT ln p at {run['temperature']:g} K, its least value set to 0"

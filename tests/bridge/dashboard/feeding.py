@@ -124,7 +124,7 @@ def report(client: StagerClient, positions: Mapping[str, int], **more: Any) -> E
         latency=0.02,
         seconds=more.get("seconds", {"dihedrals": 1.0, "tica": 2.0}),
         states=more.get("states", {"tica": 1200}),
-        units={"novelty": "nm"},
+        units={"novelty": "nm", "angles": "rad"},
         page=more.get("page", ""),
         simulations=progress,
         uptime=more.get("uptime", 10.0),

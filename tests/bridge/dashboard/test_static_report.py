@@ -92,6 +92,11 @@ def test_names_stay_names(page: str) -> None:
     numbers = json.loads(data[1])
     assert numbers["run"]["name"] == HOSTILE
     assert {s["column"] for s in numbers["series"]} >= {"rmsd", "a<b"}
+    # Angles are stored in radians, and read in degrees.
+    angle = next(s for s in numbers["series"] if s["column"] == "angles[0]")
+    assert angle["unit"] == "°"
+    assert np.allclose((min(angle["y"]), max(angle["y"])), np.degrees((-3, 3 - 6 / 99)))
+    assert "angles[0] / °" in page
 
 
 def test_the_policy_lets_its_own_script_run_and_nothing_else(page: str) -> None:

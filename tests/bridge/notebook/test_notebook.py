@@ -53,7 +53,14 @@ def script() -> Iterator[Script]:
 def publish(script: Script, first: int, count: int) -> None:
     offsets = np.arange(first, first + count, dtype=np.float64)
     script.put(count)
-    script.publish({"cv": np.stack([offsets, -offsets], axis=1), "rmsd": offsets / 10}, first)
+    script.publish(
+        {
+            "cv": np.stack([offsets, -offsets], axis=1),
+            "rmsd": offsets / 10,
+            "angles": offsets / 100,
+        },
+        first,
+    )
     report(script.client, {"walker": first + count})
 
 
@@ -92,6 +99,24 @@ def test_what_is_new_is_sent_and_a_run_that_is_over_ends_the_thread(script: Scri
         pump.hear({"kind": "hello"})
         assert points_of(browser) == 2 * ROWS
         assert browser.messages[0][0]["points"]["reset"]
+
+
+def test_angles_are_shown_in_degrees(script: Script) -> None:
+    browser = Browser()
+    publish(script, 0, ROWS)
+    with open_feed(address=script.client.address) as feed:
+        assert feed.wait_until_read(60.0)
+        pump = follow(feed, browser, series=["angles"], x="angles", y="rmsd")
+        wait_for(lambda: points_of(browser) >= ROWS)
+        pump.stop()
+    content, _ = browser.messages[0]
+    assert content["points"]["titles"] | content["series"]["titles"] == {
+        "angles": "angles / °", "rmsd": "rmsd", "time": "time",
+    }  # fmt: skip
+    angles = np.degrees(np.arange(ROWS) / 100)
+    assert np.allclose(browser.array(0, "points", "x"), angles)
+    assert np.allclose(browser.array(0, "points", "y"), np.arange(ROWS) / 10)
+    assert np.allclose(browser.array(0, "series", "y0"), angles)
 
 
 def test_one_message_is_under_way(script: Script) -> None:

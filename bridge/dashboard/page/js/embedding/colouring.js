@@ -1,6 +1,6 @@
 // What the colour of a point says.
 
-import { unitOf, withUnit } from "../plots/columns.js";
+import { shownOf, withUnit } from "../plots/columns.js";
 import { channels, css, pixel, table } from "../viridis.js";
 
 /** What can be had without asking the server for a column. */
@@ -40,7 +40,8 @@ export function readable(name, theme) {
 }
 
 /**
- * How to colour: {values, table, low, high, none, title, classes?}, as `drawPoints` takes it.
+ * How to colour: {values, table, low, high, none, title, factor?, classes?}, as `drawPoints` takes
+ * it; what `factor` multiplies is told at the scale.
  * `ranges` keeps what was seen, so that colours keep their meaning while points come.
  */
 export function shadeOf(mode, { points, ranges, theme, ui, map, columns, timeUnit }) {
@@ -66,7 +67,8 @@ export function shadeOf(mode, { points, ranges, theme, ui, map, columns, timeUni
     const start = points.meta.stamp0 ?? 0;
     return { ...shade, title: "wall time", format: (value) => ui.format.clock(start + value) };
   }
-  return { ...shade, title: withUnit(mode, unitOf(columns, mode)) };
+  const { unit, factor } = shownOf(columns, mode);
+  return { ...shade, factor, title: withUnit(mode, unit) };
 }
 
 export function versionName(version) {

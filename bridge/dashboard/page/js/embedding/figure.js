@@ -22,7 +22,7 @@ export class Figure {
   style = { mode: "points", size: 2, opacity: 1, dim: false };
   /** {x, y}: {title, factor}; what axes are called, and what one unit of the data is in theirs. */
   axes = { x: { title: "x", factor: 1 }, y: { title: "y", factor: 1 } };
-  /** Made by `colouring`: {values, table, low, high, none, title, ticks?}. */
+  /** Made by `colouring`: {values, table, low, high, none, title, factor?}. */
   shade = null;
   shown = null;
   chosen = [];
@@ -206,7 +206,10 @@ export class Figure {
       low: view[low] * this.axes[name].factor, high: view[high] * this.axes[name].factor, title: this.axes[name].title,
     });
     drawAxes(ctx, box, axis("x", "x0", "x1"), axis("y", "y0", "y1"), theme);
-    if (this.bar && bar?.high > bar?.low) drawScale(ctx, box, bar, theme);
+    if (this.bar && bar?.high > bar?.low) {
+      const { factor = 1 } = bar;
+      drawScale(ctx, box, { ...bar, low: bar.low * factor, high: bar.high * factor }, theme);
+    }
   }
 
   drawOver() {

@@ -25,10 +25,31 @@ export function faultOf(columns, text) {
   return "";
 }
 
-/** The unit of a column, an empty text where none is known. */
+/** The unit that a column is declared in, an empty text where none is known. */
 export function unitOf(columns, text) {
   const root = text.replace(/\[\d+\]$/, "");
   return (columns ?? []).find((c) => c.name === root)?.unit ?? "";
+}
+
+/**
+ * How the numbers of a column are shown: their unit, and what to multiply them by. Angles come in
+ * radians, and are read in degrees; "1" is how many codes say that there is no unit.
+ */
+export function shownOf(columns, text) {
+  const unit = unitOf(columns, text);
+  if (unit === "rad") return { unit: "°", factor: 180 / Math.PI };
+  return { unit: unit === "1" ? "" : unit, factor: 1 };
+}
+
+/** A number of a column with its unit, as tooltips have it. */
+export function valueOf(format, value, { unit, factor }) {
+  const number = format.short(value * factor);
+  return unit === "°" ? `${number}°` : `${number}${unit && "\u202f"}${unit}`;
+}
+
+/** Numbers of a column as they are shown. */
+export function scaled(values, factor) {
+  return factor === 1 ? values : Float64Array.from(values, (value) => value * factor);
 }
 
 /** A name with its unit, as axes and heads of tables have it. */

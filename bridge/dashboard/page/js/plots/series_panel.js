@@ -1,7 +1,7 @@
 // One panel of time series: some columns of some simulations, over an x axis shared by all panels.
 
 import { exportButtons, saveCsv, savePng } from "../views/export.js";
-import { columnPicker, unitOf, withUnit } from "./columns.js";
+import { columnPicker, scaled, shownOf, withUnit } from "./columns.js";
 import { align, SeriesSet, smooth } from "./series_data.js";
 import { Detail } from "./series_detail.js";
 import { SeriesLegend } from "./series_legend.js";
@@ -219,8 +219,13 @@ export class SeriesPanel {
     this.shared.later();
   }
 
-  /** Make the times of a message those of the axis. */
+  /** Make the times of a message those of the axis, and its numbers what is shown of them. */
   place(message, run) {
+    const { columns } = this.shared.context.run;
+    for (const { column, index } of message.meta.series ?? []) {
+      const { factor } = shownOf(columns, column);
+      message.arrays[`y${index}`] = scaled(message.arrays[`y${index}`], factor);
+    }
     if (message.meta.x !== "wall") return;
     message.meta.stamp0 = (message.meta.stamp0 ?? 0) - this.shared.begun(run);
     this.stamps.set(run, message.meta.stamp0);
@@ -286,7 +291,7 @@ export class SeriesPanel {
 
   _yTitle() {
     const { columns } = this.shared.context.run;
-    const units = new Set(this.config.columns.map((c) => unitOf(columns, c)));
+    const units = new Set(this.config.columns.map((c) => shownOf(columns, c).unit));
     const unit = units.size === 1 ? [...units][0] : "";
     const names = this.config.columns.join(", ");
     return names.length > 36 ? unit : withUnit(names, unit);
@@ -374,7 +379,8 @@ export class SeriesPanel {
   }
 
   _csv() {
-    const columns = { run: [], simulation: [], column: [], x: [], y: [] };
+    const columns = { run: [], simulation: [], column: [], x: [], y: [], unit: [] };
+    const known = this.shared.context.run.columns;
     for (const series of this._drawn) {
       for (let i = 0; i < series.length; i += 1) {
         if (Number.isNaN(series.y[i])) continue;
@@ -383,6 +389,7 @@ export class SeriesPanel {
         columns.column.push(series.column);
         columns.x.push(series.x[i]);
         columns.y.push(series.y[i]);
+        columns.unit.push(shownOf(known, series.column).unit);
       }
     }
     return saveCsv(`${this.shared.context.run.name}-${this._title()}`, [
@@ -391,6 +398,7 @@ export class SeriesPanel {
       ["column", columns.column],
       [this.shared.xTitle(), columns.x],
       ["value", columns.y],
+      ["unit", columns.unit],
     ]);
   }
 }

@@ -8,7 +8,7 @@ import { Legend, Strip } from "../embedding/legend.js";
 import { Points } from "../embedding/points.js";
 import { spacesOf } from "../embedding/spaces.js";
 import { memory } from "../state.js";
-import { numbersOf, unitOf, withUnit } from "../plots/columns.js";
+import { numbersOf, scaled, shownOf, valueOf, withUnit } from "../plots/columns.js";
 import { onTheme, PAPER } from "../plots/theme.js";
 import { exportButtons, saveCsv, saveFrames, savePng } from "./export.js";
 
@@ -183,15 +183,18 @@ class EmbeddingView {
     const { config, figure, run } = this;
     const space = this.spaces.find((one) => one.x === config.x && one.y === config.y);
     const axis = (name, k) => {
-      const unit = unitOf(run.columns, name);
-      const degrees = Boolean(space?.degrees) || (unit === "rad" && /phi|psi|omega|chi|dihedral|torsion/i.test(name));
+      const shown = shownOf(run.columns, name);
+      // A map in degrees says so of columns whose unit nobody has declared.
+      const turns = Boolean(space?.degrees) && shown.unit !== "deg" && shown.unit !== "°";
+      const { unit, factor } = turns ? { unit: "°", factor: 180 / Math.PI } : shown;
+      const whole = Boolean(space?.degrees) || (unit === "°" && /phi|psi|omega|chi|dihedral|torsion/i.test(name));
       const title = space?.labels?.[k] || name;
-      const radians = degrees && unit !== "deg" && unit !== "°";
       return {
         // Labels of a map say their unit themselves, as those of its plots do.
-        title: /\/|°/.test(title) ? title : withUnit(title, degrees ? "°" : unit),
-        factor: radians ? 180 / Math.PI : 1,
-        limits: degrees ? (radians ? [-Math.PI, Math.PI] : [-180, 180]) : null,
+        title: /\/|°/.test(title) ? title : withUnit(title, unit),
+        unit,
+        factor,
+        limits: whole ? [-180 / factor, 180 / factor] : null,
       };
     };
     figure.axes = { x: axis(config.x, 0), y: axis(config.y, 1) };
@@ -385,8 +388,8 @@ class EmbeddingView {
     else if (points.offset[i] >= 0) lines.push(`frame ${format.integer(points.offset[i])}`);
     if (Number.isFinite(points.time[i])) lines.push(format.time(points.time[i], points.meta.time_unit ?? run.time_unit ?? ""));
     const { x, y } = this.figure.axes;
-    lines.push(`${config.x} ${format.number(points.x[i] * x.factor, 4)}, ${config.y} ${format.number(points.y[i] * y.factor, 4)}`);
-    if (!config.colour.startsWith(":")) lines.push(`${config.colour} ${format.value(points.colour[i], unitOf(run.columns, config.colour))}`);
+    lines.push(`${config.x} ${valueOf(format, points.x[i], x)}, ${config.y} ${valueOf(format, points.y[i], y)}`);
+    if (!config.colour.startsWith(":")) lines.push(`${config.colour} ${valueOf(format, points.colour[i], shownOf(run.columns, config.colour))}`);
     if (points.has.stamp) lines.push(format.clock((points.meta.stamp0 ?? 0) + points.stamp[i]));
     if (points.newest > 0) {
       const old = points.version[i] < points.newest ? ` (newest is ${versionName(points.newest)})` : "";
@@ -424,6 +427,7 @@ class EmbeddingView {
   async #csv() {
     const { points, config, run } = this;
     const { n } = points;
+    const { x, y } = this.figure.axes;
     const column = (name) => points[name].subarray(0, n);
     const columns = [
       ["simulation", Array.from({ length: n }, (_, i) => points.name(i))],
@@ -431,10 +435,13 @@ class EmbeddingView {
       ["step", column("step")],
       [withUnit("time", points.meta.time_unit ?? run.time_unit ?? ""), column("time")],
       ["unix_time", Array.from(column("stamp"), (value) => value + (points.meta.stamp0 ?? 0))],
-      [withUnit(config.x, unitOf(run.columns, config.x)), column("x")],
-      [withUnit(config.y, unitOf(run.columns, config.y)), column("y")],
+      [withUnit(config.x, x.unit), scaled(column("x"), x.factor)],
+      [withUnit(config.y, y.unit), scaled(column("y"), y.factor)],
     ];
-    if (!config.colour.startsWith(":")) columns.push([withUnit(config.colour, unitOf(run.columns, config.colour)), column("colour")]);
+    if (!config.colour.startsWith(":")) {
+      const { unit, factor } = shownOf(run.columns, config.colour);
+      columns.push([withUnit(config.colour, unit), scaled(column("colour"), factor)]);
+    }
     if (points.newest > 0) columns.push(["model_version", column("version")]);
     await saveCsv(`${run.name ?? "run"}-${config.x}-${config.y}`, columns);
   }

@@ -1,6 +1,6 @@
 // Histogram panels: one column as steps, two as a map; how often, or as free energy.
 
-import { columnPicker, unitOf, withUnit } from "../plots/columns.js";
+import { columnPicker, shownOf, unitOf, withUnit } from "../plots/columns.js";
 import { HEIGHT, paintMap, paintSteps, placeOf, readGrid } from "../plots/histogram_paint.js";
 import { simulationPicker } from "../plots/simulation_picker.js";
 import { label, onTheme, themeOf } from "../plots/theme.js";
@@ -209,7 +209,10 @@ export class HistogramPanel {
   _isDegrees() {
     if (this.config.degrees !== undefined && this.config.degrees !== null) return this.config.degrees;
     const map = this._map() ?? (this.config.y ? null : this._mapsOf(this.config.x)[0]);
-    return Boolean(map?.degrees) || unitOf(this.shared.context.run.columns, this.config.x ?? "") === "rad";
+    const { columns } = this.shared.context.run;
+    // Both axes are shown in the same unit.
+    const both = [this.config.x ?? "", ...(this.config.y ? [this.config.y] : [])];
+    return Boolean(map?.degrees) || both.every((column) => unitOf(columns, column) === "rad");
   }
 
   _range() {
@@ -247,9 +250,16 @@ export class HistogramPanel {
     this._cross(ctx, theme);
   }
 
+  /** The unit that a column is shown in. */
+  _unit(column) {
+    if (this._isDegrees()) return "°";
+    const { columns } = this.shared.context.run;
+    return unitOf(columns, column) === "rad" ? "rad" : shownOf(columns, column).unit;
+  }
+
   _axis(column, edges) {
     const degrees = this._isDegrees();
-    const unit = degrees ? "°" : unitOf(this.shared.context.run.columns, column);
+    const unit = this._unit(column);
     const map = this._map();
     const named = map?.labels ? (column === map.x ? map.labels[0] : map.labels[1]) : null;
     return {
@@ -307,13 +317,17 @@ export class HistogramPanel {
     ctx.strokeStyle = theme.text;
     ctx.lineWidth = 1.5;
     ctx.strokeRect(left + i * wide, y ? top + height - (j + 1) * high : top, wide, high);
-    const unit = this._isDegrees() ? "°" : "";
-    const span = (edges, k) => `${label(edges[k])}${unit} to ${label(edges[k + 1])}${unit}`;
+    const span = (edges, k, column) => {
+      const unit = this._unit(column);
+      const [from, to] = [label(edges[k]), label(edges[k + 1])];
+      return unit === "°" ? `${from}° to ${to}°` : `${from} to ${to}${unit && ` ${unit}`}`;
+    };
     const value = y ? values[i * (y.length - 1) + j] : values[i];
     const said = Number.isNaN(value)
       ? "not visited"
       : meta.kind === "free_energy" ? `${value.toFixed(2)} kJ/mol` : `${value} frames`;
-    const place = y ? `${this.config.x} ${span(x, i)}, ${this.config.y} ${span(y, j)}` : `${this.config.x} ${span(x, i)}`;
+    const across = `${this.config.x} ${span(x, i, this.config.x)}`;
+    const place = y ? `${across}, ${this.config.y} ${span(y, j, this.config.y)}` : across;
     this._readout.textContent = `${place}: ${said}`;
   }
 
@@ -382,7 +396,7 @@ export class HistogramPanel {
       }
       rows.value.push(value);
     });
-    const head = (column, end) => `${column} ${end}${this._isDegrees() ? " / degrees" : ""}`;
+    const head = (column, end) => withUnit(`${column} ${end}`, this._unit(column));
     return saveCsv(`${this.shared.context.run.name}-${this._title()}`, [
       [head(this.config.x, "from"), rows.x0],
       [head(this.config.x, "to"), rows.x1],

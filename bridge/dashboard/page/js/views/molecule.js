@@ -4,7 +4,7 @@ import { FieldView } from "../molecule/field.js";
 import { middle, Model } from "../molecule/model.js";
 import { PlainViewer } from "../molecule/plain.js";
 import { NglViewer, webgl } from "../molecule/webgl.js";
-import { unitOf } from "../plots/columns.js";
+import { shownOf } from "../plots/columns.js";
 import { onTheme, themeOf } from "../plots/theme.js";
 import { memory } from "../state.js";
 import { exportButtons, saveCsv, saveFrames, savePng } from "./export.js";
@@ -407,10 +407,10 @@ class MoleculeView {
     if (meta.version) rows.push(["model", `v${meta.version}`]);
     if (meta.stamp) rows.push(["stored", format.clock(meta.stamp)]);
     for (const [name, value] of Object.entries(meta.results ?? {}).slice(0, 24)) {
-      const numbers = Array.isArray(value) ? value : [value];
-      const unit = unitOf(this.context.run?.columns, name);
+      const { unit, factor } = shownOf(this.context.run?.columns, name);
+      const numbers = (Array.isArray(value) ? value : [value]).map((one) => typeof one === "number" ? one * factor : one);
       const few = numbers.slice(0, 4).map((one) => Number.isInteger(one) ? format.integer(one) : format.number(one, 4)).join(", ");
-      rows.push([name, `${few}${numbers.length > 4 ? ", …" : ""}${unit ? ` ${unit}` : ""}`]);
+      rows.push([name, `${few}${numbers.length > 4 ? ", …" : ""}${unit === "°" ? unit : unit && ` ${unit}`}`]);
     }
     const text = JSON.stringify(rows.map(([name]) => name));
     if (text !== this.rowsText) {
