@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from dataclasses import dataclass
@@ -232,16 +233,19 @@ class Sidecar:
             table.name, schema, address=connection.address, options=connection.options,
             capabilities=capabilities, keys=connection.keys or None, timeout=connection.timeout,
         )  # fmt: skip
-        resumed = producer.resumed
-        answered: set[str] = set()
-        if resumed.next_offset:
-            answered = read_answered(
-                connection.address, table.name, keys=connection.keys, timeout=connection.timeout
-            )
-        channel = CommandChannel(
-            table.name, capabilities, incarnation=resumed.incarnation, answered=answered,
-            hand_out_all=True,
-        )  # fmt: skip
+        with contextlib.ExitStack() as unless_opened:
+            unless_opened.enter_context(producer)
+            resumed = producer.resumed
+            answered: set[str] = set()
+            if resumed.next_offset:
+                answered = read_answered(
+                    connection.address, table.name, keys=connection.keys, timeout=connection.timeout
+                )
+            channel = CommandChannel(
+                table.name, capabilities, incarnation=resumed.incarnation, answered=answered,
+                hand_out_all=True,
+            )  # fmt: skip
+            unless_opened.pop_all()
         epoch = resumed.last_epoch + 1 if resumed.next_offset else 0
         self._stream = _Stream(producer, channel, resumed.last_step, resumed.last_time, epoch)
         return self._stream

@@ -14,6 +14,7 @@ Ten lines are enough::
 from __future__ import annotations
 
 import atexit
+import contextlib
 import logging
 import time as clock
 from collections.abc import Callable, Mapping, Sequence
@@ -232,21 +233,24 @@ class Link(Asks, Steered):
             keys=self._keys,
             timeout=self._timeout,
         )
-        resumed = producer.resumed
-        answered: set[str] = set()
-        if resumed.next_offset:
-            self.epoch = resumed.last_epoch + 1
-            self._last_put = self.step = resumed.last_step
-            self.time = resumed.last_time
-            answered = read_answered(
-                self._address, self.simulation, keys=self._keys, timeout=self._timeout
+        with contextlib.ExitStack() as unless_linked:
+            unless_linked.enter_context(producer)
+            resumed = producer.resumed
+            answered: set[str] = set()
+            if resumed.next_offset:
+                self.epoch = resumed.last_epoch + 1
+                self._last_put = self.step = resumed.last_step
+                self.time = resumed.last_time
+                answered = read_answered(
+                    self._address, self.simulation, keys=self._keys, timeout=self._timeout
+                )
+            channel = CommandChannel(
+                self.simulation,
+                self._capabilities,
+                incarnation=resumed.incarnation,
+                answered=answered,
             )
-        channel = CommandChannel(
-            self.simulation,
-            self._capabilities,
-            incarnation=resumed.incarnation,
-            answered=answered,
-        )
+            unless_linked.pop_all()
         self._producer, self._schema = producer, schema
         self._end = SimulationEnd(producer, channel, timeout=self._timeout)
         return producer

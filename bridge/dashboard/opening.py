@@ -81,11 +81,11 @@ def open_dashboard(
         make_context(options.certificate, options.key)
     feed = open_feed(directory, address, pipeline, keys=keys, limits=limits, record=record)
     watched: Feed | ComparedFeed = feed
-    if compare:
-        try:
+    try:
+        if compare:
             watched = open_compared(feed, compare, limits=limits)
-        except BaseException:
-            feed.close()
-            raise
-    connect = make_connect(directory, address, keys, feed.about)
-    return Dashboard(watched, Desk(connect, rules), options), options
+        connect = make_connect(directory, address, keys, feed.about)
+        return Dashboard(watched, Desk(connect, rules), options), options
+    except BaseException:
+        watched.close()
+        raise

@@ -82,10 +82,8 @@ class Coordinator:
     ) -> None:
         self.job = job
         self.page = ""
-        self._mine = client is None
-        self._raw = job.connect(f"coordinator of {job.name}") if client is None else client
-        self._client = PatientClient(self._raw, job.options.reconnect_timeout, given_up)
         scopes = SCOPES if job.options.block_groups > 1 else ("global",)
+        # Before anything is connected: where operators cannot be made, nothing is left open.
         self._runner = Runner(
             job.gathered,
             scopes=scopes,
@@ -94,6 +92,18 @@ class Coordinator:
             units=Units(job.spread, job.gathered),
         )
         self._guarding: list[ClientLike] = []
+        self._mine = client is None
+        self._raw = job.connect(f"coordinator of {job.name}") if client is None else client
+        self._client = PatientClient(self._raw, job.options.reconnect_timeout, given_up)
+        try:
+            self._set_up(engine, moving=moving)
+            self._begin(saved)
+        except BaseException:
+            self.end()
+            raise
+
+    def _set_up(self, engine: str, *, moving: bool) -> None:
+        job = self.job
         guard = Unguarded() if job.guard is None else job.guard(self._connect_guard)
         self._keeping = Keeping(guard, job.name)
         self._stops = Stops()
@@ -119,7 +129,6 @@ class Coordinator:
         self._streams_over = False
         self._behind_streams = True
         self._overdue = False
-        self._begin(saved)
 
     def _connect_guard(self, name: str) -> ClientLike:
         self._guarding.append(self.job.connect(name))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -80,19 +81,19 @@ class InSitu:
         self._timeout = timeout
         self._failure: BaseException | None = None
         self._closed = False
-        self._closing: list[Callable[[], Any]] = []
+        self._closing = contextlib.ExitStack()
         try:
             stager = Stager(
                 f"memory://in-situ-{uuid4().hex}",
                 directory=directory,
                 durable=directory is not None,
             ).start()
-            self._closing.append(stager.stop)
+            self._closing.callback(stager.stop)
             self.address = stager.address
             self._client = StagerClient(self.address, name=f"{pipeline.name} (engine)")
-            self._closing.append(self._client.close)
+            self._closing.callback(self._client.close)
             self._reader = StagerClient(self.address, name=f"{pipeline.name} (reader)")
-            self._closing.append(self._reader.close)
+            self._closing.callback(self._reader.close)
             self._producer = Producer(
                 simulation,
                 schema,
@@ -102,6 +103,7 @@ class InSitu:
                 timeout=timeout,
                 linger=0.0,
             )
+            self._closing.callback(self._producer.close, finished=False)
             self.engine = LocalEngine(
                 pipeline,
                 self._client,
@@ -112,7 +114,7 @@ class InSitu:
                 options=options,
             )
         except BaseException:
-            self._release()
+            self._closing.close()
             raise
         self._analysed = self._producer.resumed.next_offset
         self._thread: threading.Thread | None = None
@@ -195,10 +197,7 @@ class InSitu:
         self.engine.stop()
         if self._thread is not None:
             self._thread.join(self._timeout)
-        try:
-            self._producer.close(finished=False)
-        finally:
-            self._release()
+        self._closing.close()
 
     def _run(self) -> None:
         try:
@@ -216,10 +215,6 @@ class InSitu:
     def _raise(self) -> None:
         if self._failure is not None:
             raise self._failure
-
-    def _release(self) -> None:
-        while self._closing:
-            self._closing.pop()()
 
     def __enter__(self) -> InSitu:
         return self

@@ -59,15 +59,16 @@ class PartitionStage:
     ) -> None:
         self.job = job
         self.worker = f"{socket.gethostname()}:{os.getpid()}"
-        self._mine = client is None
-        self._raw = job.connect(f"worker of {job.name}") if client is None else client
-        self._client = PatientClient(self._raw, job.options.reconnect_timeout, given_up)
         self._runner = Runner(
             job.spread,
             scopes=("frame", "keyed"),
             final=not job.is_gathered,
             on_error=job.options.on_error,
         )
+        # After the operators: where these cannot be made, nothing is left open.
+        self._mine = client is None
+        self._raw = job.connect(f"worker of {job.name}") if client is None else client
+        self._client = PatientClient(self._raw, job.options.reconnect_timeout, given_up)
         self._portions = Portions(job.options.max_frames, job.options.batch_seconds)
         self._open: dict[str, Partition] = {}
         self._done: dict[str, Partition] = {}

@@ -139,13 +139,17 @@ class ProducerIO:
         self._heard = self._spoke = time.monotonic()
         self._stopping = False
         self._finished = False
-        self._ask_lease()
-        self._ask_ring()
-        self._fetch_commands()
-        self._thread = threading.Thread(
-            target=self._run, name=f"headrace-{simulation}", daemon=True
-        )
-        self._thread.start()
+        try:
+            self._ask_lease()
+            self._ask_ring()
+            self._fetch_commands()
+            self._thread = threading.Thread(
+                target=self._run, name=f"headrace-{simulation}", daemon=True
+            )
+            self._thread.start()
+        except BaseException:
+            self._session.close()
+            raise
 
     # ------------------------------------------------ the simulation's thread
 
@@ -198,7 +202,7 @@ class ProducerIO:
 
     def take_room(self, rows: int, lead: int, ids: bool) -> tuple[memoryview, int, int, int] | None:
         """Return buffer, position, segment and capacity for a chunk, or None if there is none."""
-        found = self._room.take(rows, lead, ids, self._window.inline_bytes)
+        found = self._room.take(rows, lead, ids, self._window.inline_bytes, gathers=self.gathers)
         if found is None:
             self._crowded = self._crowded or time.monotonic()
             # What is not sent keeps its room.

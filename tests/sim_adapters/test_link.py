@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -10,6 +11,7 @@ from bridge.codec import encode_state
 from bridge.errors import ConfigError, NobodyListening, SchemaError
 from bridge.schema import Topology
 from bridge.staging import Stager, StagerClient
+from bridge.transports.context import open_ends
 from sim_adapters.link import Link, link
 from tests.sim_adapters.common import read_stream, wait_until
 
@@ -145,3 +147,15 @@ def test_a_wrong_shape_is_told(stager: Stager):
         stream.put(0, 0.0, x=np.zeros((2, 3)))
         with pytest.raises(SchemaError, match=r"\(5, 3\)"):
             stream.put(1, 0.5, x=np.zeros((5, 3)))
+
+
+def test_a_stream_that_cannot_be_taken_up_is_let_go(stager: Stager, client: StagerClient):
+    with link("w", stager=stager.address) as stream:
+        stream.put(0, 0.0, x=np.zeros((2, 3)))
+        stream.close(finished=False)
+    client.append("acks/w", [b"no acknowledgement"])
+    before = set(open_ends)
+    with pytest.raises(msgspec.DecodeError):
+        link("w", stager=stager.address, example={"x": np.zeros((2, 3))})
+    assert set(open_ends) == before
+    assert not client.status("frames/w").connected

@@ -150,12 +150,16 @@ class _Planner:
         self._raw = run.job.connect("planner")
         options = run.job.options
         self._client = PatientClient(self._raw, options.reconnect_timeout, run.is_stopping)
-        self._news = NewsReader(self._client, run.job.name, run.name)
-        self._reports: dict[str, PartitionReport] = {}
-        states = StagedStates(self._client, run.job.name, run.checkpoint)
-        for name, saved in states.load_all().items():
-            if saved.report:
-                self._reports[name] = PartitionReport.decode(saved.report)
+        try:
+            self._news = NewsReader(self._client, run.job.name, run.name)
+            self._reports: dict[str, PartitionReport] = {}
+            states = StagedStates(self._client, run.job.name, run.checkpoint)
+            for name, saved in states.load_all().items():
+                if saved.report:
+                    self._reports[name] = PartitionReport.decode(saved.report)
+        except BaseException:
+            self._raw.close()
+            raise
         self._streams: dict[str, TopicStatus] = {}
         self._before: dict[str, int] = {}
 
