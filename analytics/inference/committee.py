@@ -139,6 +139,11 @@ class Committee(FrameOperator):
         """Who answers."""
         return self._members
 
+    @property
+    def coordinates(self) -> int | None:
+        """Coordinates that each model must give; None if it does not matter."""
+        return self.n_components if self.compare == "latent" else None
+
     def reads(self) -> tuple[str, ...]:
         """Return the columns that `process` reads."""
         return self.input

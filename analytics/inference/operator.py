@@ -174,6 +174,11 @@ class Infer(FrameOperator):
             )
         return self._serving
 
+    @property
+    def coordinates(self) -> int:
+        """Coordinates that a model must give."""
+        return self.n_components
+
     def reads(self) -> tuple[str, ...]:
         """Return the columns that `process` reads."""
         return self.input

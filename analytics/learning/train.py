@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -165,6 +166,7 @@ class Train(GlobalOperator):
         # A kind that there is not, or a parameter that it lacks, is found before anything runs.
         factory = find_entry_point(MODELS, kind, "The parameter 'kind' of train")
         check_arguments(partial(factory, ()), hyper or {}, "The parameter 'hyper' of train")
+        self._latent = _default(factory, "latent")
         self.kind = kind
         self.input = input_columns(input)
         self.target = input_columns(target) if target else ()
@@ -227,6 +229,12 @@ class Train(GlobalOperator):
     def reads(self) -> tuple[str, ...]:
         """Return the columns that `process` reads."""
         return (*self.input, *self.target)
+
+    @property
+    def coordinates(self) -> int | None:
+        """Coordinates that its models give; None where that is known with the first one only."""
+        latent = self.hyper.get("latent", self._latent)
+        return latent if isinstance(latent, int) else None
 
     # ----------------------------------------------------------------- frames
 
@@ -595,3 +603,9 @@ class Train(GlobalOperator):
             self.trainer = self._make(tuple(state["input_shape"]))
             self.trainer.restore(part_of(state, "trainer"))
             self.trainer.model.eval()
+
+
+def _default(factory: Callable[..., Any], name: str) -> Any:
+    """Return what a parameter is if it is not given; None if it must be, or there is none."""
+    found = inspect.signature(factory).parameters.get(name)
+    return None if found is None or found.default is found.empty else found.default

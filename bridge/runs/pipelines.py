@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import msgspec
@@ -11,10 +12,10 @@ import msgspec
 from bridge.config import refuse_unknown
 from bridge.engines.configure import pipeline_from_table
 from bridge.errors import ConfigError
-from bridge.pipeline import Pipeline
+from bridge.pipeline import Operator, Pipeline
 from bridge.runs.configuration import PipelineTable, RunConfiguration
 
-__all__ = ["apply_control", "build_pipeline", "check_models", "name_of"]
+__all__ = ["apply_control", "build_pipeline", "check_coordinates", "check_models", "name_of"]
 
 
 def name_of(table: dict[str, Any]) -> str:
@@ -115,13 +116,8 @@ def check_models(configuration: RunConfiguration, pipeline: Pipeline, where: str
         return  # Somebody else's: what it makes is not known here.
     made = [str(t.get("model", "model")) for t in learners if "registry" not in t]
     asked: dict[str, str] = {}
-    tables = configuration.pipeline.operators
-    for table, (name, operator) in zip(tables, pipeline.operators, strict=True):
-        # Of operators that take no registry, `model` is something else.
-        if "registry" in inspect.signature(type(operator)).parameters and "registry" not in table:
-            for model in (table.get("model"), *table.get("models", ())):
-                if isinstance(model, str):
-                    asked.setdefault(model, f"the operator {name!r}")
+    for model, name, _ in _askers(configuration, pipeline):
+        asked.setdefault(model, f"the operator {name!r}")
     for name, service in configuration.service.items():
         if service.use == "registry" and "registry" not in service.options:
             asked.setdefault(service.model or name, f"the service {name!r}")
@@ -133,3 +129,60 @@ def check_models(configuration: RunConfiguration, pipeline: Pipeline, where: str
                 f"{where}: {who} asks for the model {model!r}, which no [training] makes; {guess} "
                 "give it the 'registry' where there is one."
             )
+
+
+def check_coordinates(
+    configuration: RunConfiguration,
+    pipeline: Pipeline,
+    trainings: Mapping[str, Pipeline],
+    where: str,
+) -> None:
+    """See that models give as many coordinates as the operators that ask for them expect.
+
+    Only what operators say of themselves is held against each other: those that train or use
+    models may have an attribute ``coordinates``, None where it is not known yet.
+
+    Parameters
+    ----------
+    configuration
+        With the control applied.
+    pipeline
+        That it describes.
+    trainings
+        Name to pipeline of each training.
+    where
+        The file, for messages.
+
+    Raises
+    ------
+    ConfigError
+        If the first version of a model could not be used.
+    """
+    made: dict[str, tuple[str, int]] = {}
+    for training, table in configuration.training.items():
+        learner = table.operators[-1]
+        found = getattr(trainings[training].operators[-1][1], "coordinates", None)
+        if "registry" not in learner and isinstance(found, int):
+            made[str(learner.get("model", "model"))] = training, found
+    for model, name, operator in _askers(configuration, pipeline):
+        wanted = getattr(operator, "coordinates", None)
+        if model in made and isinstance(wanted, int) and wanted != made[model][1]:
+            training, given = made[model]
+            raise ConfigError(
+                f"{where}: the operator {name!r} expects {wanted} coordinates of the model "
+                f"{model!r}, and [training.{training}] gives it {given}; set n_components = "
+                f"{given}, or the training's hyper.latent = {wanted}."
+            )
+
+
+def _askers(
+    configuration: RunConfiguration, pipeline: Pipeline
+) -> Iterator[tuple[str, str, Operator]]:
+    """Yield each model of the run's own registry that an operator asks for, and who does."""
+    tables = configuration.pipeline.operators
+    for table, (name, operator) in zip(tables, pipeline.operators, strict=True):
+        # Of operators that take no registry, `model` is something else.
+        if "registry" in inspect.signature(type(operator)).parameters and "registry" not in table:
+            for model in (table.get("model"), *table.get("models", ())):
+                if isinstance(model, str):
+                    yield model, name, operator

@@ -19,7 +19,7 @@ from bridge.pipeline import Pipeline
 from bridge.runs.adapters import Adapter, load_adapter
 from bridge.runs.configuration import EngineTable, RunConfiguration
 from bridge.runs.directory import RunDirectory, write_json
-from bridge.runs.pipelines import build_pipeline, check_models
+from bridge.runs.pipelines import build_pipeline, check_coordinates, check_models
 from bridge.runs.training import Training
 from bridge.staging.messages import StreamOptions
 from bridge.steering import GuardRules
@@ -154,9 +154,10 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         _ = self.rules, self.options
         if self.engine.kind != "local":
             load_engine(self.engine.kind)
-        check_models(self.configuration, self.pipeline(), self.source)
-        for name in self.configuration.training:
-            self.training(name).pipeline()
+        pipeline = self.pipeline()
+        check_models(self.configuration, pipeline, self.source)
+        trainings = {name: self.training(name).pipeline() for name in self.configuration.training}
+        check_coordinates(self.configuration, pipeline, trainings, self.source)
         self.streams()
 
 

@@ -9,6 +9,7 @@ import pytest
 from bridge.errors import ConfigError
 from bridge.runs.configuration import load_run
 from bridge.runs.pipelines import apply_control, build_pipeline, check_models
+from bridge.runs.plan import Plan
 
 GOOD = """
 [run]
@@ -154,3 +155,47 @@ input = "positions"
     else:
         with pytest.raises(ConfigError, match=f"run.toml: the operator 'restarts'.*{said}"):
             check_models(configuration, pipeline, "run.toml")
+
+
+@pytest.mark.parametrize(
+    ("hyper", "components", "said"),
+    [
+        ("{ latent = 3 }", "n_components = 3", None),
+        (
+            "{ latent = 3 }",
+            "",
+            r"expects 2 coordinates of the model 'space', and \[training.learn\]",
+        ),
+        ("{}", "n_components = 5", r"gives it 2; set n_components = 2, or .*hyper.latent = 5\."),
+        ("{}", 'registry = "elsewhere"\nn_components = 5', None),
+    ],
+)
+def test_models_give_as_many_coordinates_as_are_expected(
+    tmp_path: Path, hyper: str, components: str, said: str | None
+) -> None:
+    pytest.importorskip("torch")
+    text = (
+        GOOD
+        + f"""
+[[pipeline.operators]]
+use = "infer"
+model = "space"
+input = "positions"
+{components}
+
+[[training.learn.operators]]
+use = "train"
+kind = "vae"
+model = "space"
+input = "positions"
+hyper = {hyper}
+"""
+    )
+    plan = Plan(
+        configuration=load_run(write(tmp_path, text)), source="run.toml", base=str(tmp_path)
+    )
+    if said is None:
+        plan.check()
+    else:
+        with pytest.raises(ConfigError, match=f"run.toml: the operator 'infer' .*{said}"):
+            plan.check()
