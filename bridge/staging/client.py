@@ -55,7 +55,11 @@ class StoredRecord:
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """Offsets that this reader did not read: they were released before it came to them."""
+    """Offsets that this reader did not read: they were released before it came to them.
+
+    Records whose bytes are damaged are passed over in the same way; an event tells of them. Frames
+    are not: to read damaged ones is an error.
+    """
 
     topic: str
     """Name of the topic."""
@@ -237,7 +241,7 @@ class StagerClient(Closing):
         OffsetOutOfRange
             If an offset is beyond the end: the stager lost what it held.
         CorruptSegment
-            If bytes do not match their checksum.
+            If bytes of frames do not match their checksum. Damaged records are a gap.
         ConnectionLost
             If the stager does not answer.
         """

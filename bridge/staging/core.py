@@ -22,6 +22,7 @@ from bridge.schema import check_name
 from bridge.staging import messages as m
 from bridge.staging.catalogue import Catalogue
 from bridge.staging.commit_ring import CommitRing
+from bridge.staging.damage import Damage
 from bridge.staging.frame_log import FrameLog
 from bridge.staging.inline import place_inline
 from bridge.staging.missed import COMMANDS, answer_missed
@@ -37,7 +38,15 @@ MAX_WAIT = 60.0
 """Longest time that a fetch may wait, in seconds."""
 
 SILENT_AFTER = 10.0
-"""Seconds without a word after which a producer is told of as silent."""
+"""Seconds without a word after which a producer is told of as silent, though it is connected."""
+
+PROBE_AFTER = 2.5
+"""Seconds without a word after which it is looked whether a producer is connected still, each
+second and `CUT_OFF` times: so who was killed is told of within 5 s. Who lives speaks each 2 s."""
+
+CUT_OFF = 2
+"""Looks in a row that find no connection, until a producer counts as gone: one that was cut off
+comes back within a second."""
 
 ACK_AFTER = 0.25
 """Seconds after which commits that want no answer of their own are acknowledged together."""
@@ -61,6 +70,7 @@ class _Writer:
     """A producer's connection: which rank of which stream, and what of it waits."""
 
     __slots__ = (
+        "cut",
         "incarnation",
         "leases",
         "log",
@@ -82,9 +92,19 @@ class _Writer:
         self.queue: deque[tuple[m.Commit, Sequence[memoryview]]] = deque()
         self.seen = 0.0
         self.silent = False
+        # Looks in a row that found no connection to it.
+        self.cut = 0
         # Commits that were stored and are not acknowledged yet.
         self.owed = 0
         self.owed_since = 0.0
+
+    def hear(self, now: float) -> None:
+        """Note that the producer has said something."""
+        self.seen = now
+        self.cut = 0
+        if self.silent:
+            self.silent = False
+            self.log.connected = True
 
 
 class StagerCore:
@@ -119,7 +139,8 @@ class StagerCore:
         # Commits that lie in mapped memory, until something else is to be done or this time.
         self._rings: Rings[_Writer] = Rings(catalogue.store)
         self._next_drain = 0.0
-        self._readers = Readers(catalogue, self._answer)
+        self._damage = Damage()
+        self._readers = Readers(catalogue, self._answer, self._damage.note)
         self._known: set[bytes] = set()
         self._outbox: list[tuple[bytes, list[Any]]] = []
         self._next_watch = 0.0
@@ -218,9 +239,14 @@ class StagerCore:
         for to, parts in outbox:
             self._send(to, parts)
 
+    def _tell_damage(self, now: float) -> None:
+        for event in self._damage.take():
+            self.event(event, now)
+
     def tick(self, now: float) -> None:
         """Answer what has waited long enough, and look after those that fell silent."""
         self._readers.expire(now)
+        self._tell_damage(now)
         if now >= self._next_watch:
             self._next_watch = now + 1.0
             self._watch(now)
@@ -251,6 +277,7 @@ class StagerCore:
         for writer in self._writers.values():
             if writer.leases or writer.queue:
                 self._resume(writer, now)
+        self._tell_damage(now)
         self._readers.wake(now)
         self._say_whether_wanted(now)
         self._set_deadline()
@@ -337,7 +364,7 @@ class StagerCore:
 
     def _lease(self, peer: bytes, request: m.Lease, _: Sequence[memoryview], now: float) -> None:
         writer = self._writer(peer, request.simulation, request.incarnation, request.rank)
-        writer.seen = now
+        writer.hear(now)
         writer.leases.append(request)
         self._resume(writer, now)
 
@@ -345,10 +372,7 @@ class StagerCore:
         self, peer: bytes, request: m.Commit, payload: Sequence[memoryview], now: float
     ) -> None:
         writer = self._writer(peer, request.simulation, request.incarnation, request.rank)
-        writer.seen = now
-        if writer.silent:
-            writer.silent = False
-            writer.log.connected = True
+        writer.hear(now)
         if request.inline:
             writer.queue.append((request, payload))
             self._resume(writer, now)
@@ -437,7 +461,7 @@ class StagerCore:
         self._readers.released(peer, request.released, now)
         for (owner, _name), writer in self._writers.items():
             if owner == peer:
-                writer.seen = now
+                writer.hear(now)
                 if writer.owed:
                     self._acknowledge(writer)
         self._answer(peer, m.Done(request.request))
@@ -537,21 +561,37 @@ class StagerCore:
 
     def _watch(self, now: float) -> None:
         for writer in self._writers.values():
-            if not writer.silent and now - writer.seen > SILENT_AFTER and not self._gone(writer):
-                writer.silent = True
-                writer.log.connected = False
-                name = writer.log.name.partition("/")[2]
-                text = (
-                    f"Rank {writer.rank} of {name!r} has said nothing for {SILENT_AFTER:.0f} s; "
-                    "its process may have ended. A new incarnation can take the stream over."
-                )
-                self.event(Event("silent", text, simulation=name, level="warning"), now)
+            if not writer.silent and now - writer.seen > PROBE_AFTER and not self._gone(writer):
+                self._look_for(writer, now)
         for topic in self.catalogue.frame_logs():
             if not self._watched:
                 # A stager that was killed may have left some without an answer.
                 self._answer_missed(topic.name.partition("/")[2], now)
             self._watch_topic(topic, now)
         self._watched = True
+
+    def _look_for(self, writer: _Writer, now: float) -> None:
+        """Tell of a producer that was killed, or says nothing for long."""
+        mine = writer.log.rank(writer.incarnation, writer.rank)
+        # What it knows already: whether it can be sent at all is what matters.
+        probe = m.encode(m.Ack(0, mine.sequence, writer.log.end))
+        writer.cut = 0 if self._send(writer.peer, [probe]) else writer.cut + 1
+        name = writer.log.name.partition("/")[2]
+        who = f"Rank {writer.rank} of {name!r}"
+        if writer.cut >= CUT_OFF:
+            text = (
+                f"{who} is gone: nobody is connected for it any more, and it did not take its "
+                "leave. Its process was killed, or its machine is cut off."
+            )
+        elif now - writer.seen > SILENT_AFTER:
+            text = f"{who} has said nothing for {SILENT_AFTER:.0f} s; its process may hang."
+        else:
+            return
+        writer.silent = True
+        writer.log.connected = False
+        text += " A new incarnation can take the stream over."
+        data = {"rank": writer.rank, "gone": writer.cut >= CUT_OFF}
+        self.event(Event("silent", text, simulation=name, level="warning", data=data), now)
 
     def _watch_topic(self, topic: FrameLog, now: float) -> None:
         name = topic.name.partition("/")[2]

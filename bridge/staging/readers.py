@@ -31,6 +31,7 @@ valid: the segments are removed instead of being used again."""
 _FRAMES = "frames/"
 
 Answer = Callable[[bytes, m.Reply, Sequence[Any]], bool]
+Damaged = Callable[[RecordLog, StoredRecord, str], None]
 
 
 class _Reader:
@@ -66,12 +67,24 @@ class _Waiting:
 
 
 class Readers:
-    """Answers fetches, at once or when there is something to read."""
+    """Answers fetches, at once or when there is something to read.
 
-    def __init__(self, catalogue: Catalogue, answer: Answer) -> None:
+    Parameters
+    ----------
+    catalogue
+        The topics.
+    answer
+        Sends an answer to a peer.
+    damaged
+        Told of a record whose bytes do not match their checksum, and why, each time that a reader
+        passes over it.
+    """
+
+    def __init__(self, catalogue: Catalogue, answer: Answer, damaged: Damaged) -> None:
         self.deadline = math.inf
         self._catalogue = catalogue
         self._answer = answer
+        self._damaged = damaged
         self._readers: dict[bytes, _Reader] = {}
         self._waiting: list[_Waiting] = []
         self._touched: set[str] = set()
@@ -236,7 +249,7 @@ class Readers:
         limits: tuple[int, int],
     ) -> int:
         if isinstance(topic, RecordLog):
-            return _read_records(topic, part, gathered, limits)
+            return self._read_records(topic, part, gathered, limits)
         share = None
         if isinstance(request, m.FetchBlocks) and is_decomposed(topic.schema):
             share = share_of(request.group_number, request.groups, topic.schema.n_ranks)
@@ -266,6 +279,30 @@ class Readers:
             part.entries = [_ship(topic, e, gathered.buffers, share) for e in entries]
         return sum(map(size, entries))
 
+    def _read_records(
+        self, topic: RecordLog, part: m.TopicSlice, gathered: _Gathered, limits: tuple[int, int]
+    ) -> int:
+        size = 0
+        while not part.records and part.position < topic.end:
+            records, part.position = topic.read(part.position, *limits, _record_bytes)
+            for record in records:
+                try:
+                    data = topic.data(record)
+                except CorruptSegment as error:
+                    if part.records:
+                        # What is whole comes first; the next fetch begins with the damage.
+                        part.position = record.offset
+                        break
+                    self._damaged(topic, record, str(error))
+                    # One bad record must not keep anybody from those behind it, nor from other
+                    # topics: to the reader it is a gap, as if it had been released.
+                    part.low = record.offset + 1
+                    continue
+                part.records.append(m.Record(record.offset, record.stamp))
+                gathered.buffers.append(data)
+                size += record.length
+        return size
+
 
 class _Gathered:
     """What one answer brings along."""
@@ -276,26 +313,6 @@ class _Gathered:
         self.segments: dict[int, m.SegmentName] = {}
         self.pinned: list[Held] = []
         self.buffers: list[Any] = []
-
-
-def _read_records(
-    topic: RecordLog, part: m.TopicSlice, gathered: _Gathered, limits: tuple[int, int]
-) -> int:
-    records, part.position = topic.read(part.position, *limits, _record_bytes)
-    size = 0
-    for record in records:
-        try:
-            data = topic.data(record)
-        except CorruptSegment:
-            if not part.records:
-                raise
-            # What is whole comes first; the next fetch tells of the damage.
-            part.position = record.offset
-            break
-        part.records.append(m.Record(record.offset, record.stamp))
-        gathered.buffers.append(data)
-        size += record.length
-    return size
 
 
 def _record_bytes(record: StoredRecord) -> int:

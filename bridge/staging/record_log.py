@@ -146,7 +146,7 @@ class RecordLog(TopicLog[StoredRecord]):
             raise CorruptSegment(
                 f"Record {record.offset} of {self.name} is damaged: the {record.length} bytes at "
                 f"{record.position} of {segment.path} do not match their checksum. Restore the "
-                "file from a copy, or read on from the next offset."
+                "file from a copy if it is needed."
             )
         return data
 

@@ -339,3 +339,29 @@ def test_a_stager_may_go_and_come_back(tmp_path: Path) -> None:
             assert arrays["offset"].max() == 11
             assert feed.run()["state"] == "running"
             script.close()
+
+
+def test_damaged_records_are_passed_over_counted_and_told_of(tmp_path: Path) -> None:
+    topic = f"results/{PIPELINE}/a"
+    with Stager("memory://damaged-a", directory=tmp_path, durable=True) as service:
+        service.start()
+        script = Script(service.address, "a")
+        script.put(30)
+        for first in (0, 10, 20):
+            script.publish(results(10), first)
+        report(script.client, {"a": 30})
+        with script.client.fetch({topic: 1}, max_frames=1) as got:
+            bad = bytes(got.records[0].data)
+        script.close()
+    for segment in (tmp_path / "segments").glob("*.segment"):
+        segment.write_bytes(segment.read_bytes().replace(bad, bad[:-1] + bytes([bad[-1] ^ 1])))
+    with Stager("memory://damaged-b", directory=tmp_path, durable=True) as service:
+        service.start()
+        with open_feed(None, service.address) as feed:
+            assert feed.wait_until_read(60.0)
+            _, arrays = feed.points("novelty", "tica[0]")
+            assert sorted(arrays["offset"].tolist()) == [*range(10), *range(20, 30)]
+            assert feed.run()["memory"]["missed"] == {topic: 1}
+            wait_for(lambda: "damaged_record" in [e["kind"] for e in feed.events()["events"]])
+            told = next(e for e in feed.events()["events"] if e["kind"] == "damaged_record")
+            assert f"Record 1 of {topic} is damaged" in told["message"]

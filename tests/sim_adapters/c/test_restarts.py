@@ -13,7 +13,8 @@ import msgspec
 import pytest
 
 from bridge import Acknowledgement, Command
-from bridge.staging import StagerClient
+from bridge.commands import Event
+from bridge.staging import Stager, StagerClient
 from tests.sim_adapters.c.common import Start, finish
 from tests.sim_adapters.common import read_stream, wait_until
 
@@ -104,6 +105,26 @@ def test_nothing_is_lost_or_repeated(mortal: Mortal, start: Start, mapped: str) 
     kept = f"frames={len(found)} acknowledged={len(found)} dropped="
     assert f"{kept}0/0" in out or f"{kept}1/1" in out, out
     assert out.count("set one") == out.count("set two") == 1
+
+
+@pytest.mark.parametrize("mapped", ["yes", "no"])
+def test_a_rank_that_is_killed_is_told_of(start: Start, mapped: str, tmp_path: Path) -> None:
+    with Stager("tcp://127.0.0.1:0") as stager, StagerClient(stager.start().address) as client:
+        options = {"stager": stager.address, "ranks": 2, "until_stopped": 1, "delay": 0.01}
+        go = tmp_path / "go"
+        go.touch()
+        ranks = [start("w", rank=r, go=go, mapped=mapped, **options) for r in range(2)]
+        wait_until(lambda: newest(stager.address) > 5, "frames")
+        ranks[1].kill()
+
+        def told() -> list[Event]:
+            with client.fetch({"events": 0}, wait=0.5) as got:
+                found = [msgspec.msgpack.decode(r.data, type=Event) for r in got.records]
+            return [event for event in found if event.kind == "silent"]
+
+        wait_until(lambda: bool(told()), "the event")
+        assert told()[0].data == {"rank": 1, "gone": True}
+        ranks[0].kill()
 
 
 def test_all_ranks_find_the_stager_again(mortal: Mortal, start: Start, tmp_path: Path) -> None:
