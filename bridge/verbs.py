@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator, Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from bridge.commands import Event
-from bridge.frames import FrameBatch
+if TYPE_CHECKING:
+    from bridge.commands import Event
+    from bridge.frames import FrameBatch
 
 __all__ = ["GROUP", "ContributedVerb", "Services"]
 

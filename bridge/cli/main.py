@@ -1,6 +1,7 @@
 """The command line: finds the verb, and turns errors into sentences and exit codes.
 
-Exit codes are 0 (done), 1 (failed) and 2 (wrong usage or configuration).
+Exit codes are 0 (done), 1 (failed), 2 (wrong usage or configuration) and 130 (interrupted by
+Ctrl-C where a verb does not say otherwise).
 """
 
 from __future__ import annotations
@@ -18,9 +19,11 @@ from typing import Protocol
 from bridge.cli import contributed
 from bridge.errors import ConfigError, HeadraceError, MissingExtra
 
-__all__ = ["FAILED", "OK", "USAGE", "VERBS", "main"]
+__all__ = ["FAILED", "INTERRUPTED", "OK", "USAGE", "VERBS", "main"]
 
 OK, FAILED, USAGE = 0, 1, 2
+INTERRUPTED = 130
+"""What shells say of a program that SIGINT ended."""
 
 VERBS: dict[str, str] = {
     "run": "start simulations, analyse and steer them, and write a report",
@@ -130,8 +133,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return _carry_out(given)
     except KeyboardInterrupt:
-        print("Interrupted.", file=sys.stderr)
-        return FAILED
+        print("headrace: interrupted.", file=sys.stderr)
+        return INTERRUPTED
     except BrokenPipeError:
         # Whoever read our output has gone; what is still buffered must not raise again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -109,3 +112,19 @@ def test_keys_are_made_for_their_owner_alone(
     assert main(["keys", str(folder), "bob"]) == 0
     assert (folder / "allowed" / "bob.pub").exists()
     assert main(["keys", str(folder), "../eve"]) == 2
+
+
+@pytest.mark.parametrize("module", ["argparse", "numpy"])
+def test_whoever_interrupts_it_while_it_is_loaded_gets_a_sentence(
+    module: str, tmp_path: Path
+) -> None:
+    text = "import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n"
+    (tmp_path / f"{module}.py").write_text(text)
+    path = os.pathsep.join([str(tmp_path), str(Path(__file__).parents[3])])
+    ended = subprocess.run(
+        [sys.executable, "-m", "bridge.cli", "inspect", "nowhere"],
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+    )
+    assert (ended.returncode, ended.stderr) == (130, "headrace: interrupted.\n")
