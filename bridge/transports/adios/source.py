@@ -8,6 +8,7 @@ can be killed: see `bridge.staging.adios`.
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -191,6 +192,10 @@ class Source:
         if stream is not None:
             with contextlib.suppress(RuntimeError, ValueError):
                 stream.Close()
+            # What BP5 of ADIOS2 2.12 leaves there at every end of reading, whatever it is told.
+            times = f"{Path(self.target).name}_{os.getpid():x}_profiling.json"
+            with contextlib.suppress(OSError):
+                Path("/tmp", times).unlink()
         self._adios = None
 
     # --------------------------------------------------------------------- look

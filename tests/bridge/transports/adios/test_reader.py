@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,8 @@ def test_what_is_found_without_a_word(tmp_path: Path) -> None:
     for n, (_, _, row) in enumerate(frames):
         assert np.array_equal(row["atoms.x"], X + n)
         assert row["energy"] == n / 4
+    # Nothing is left of the reading, wherever.
+    assert not list(Path("/tmp").glob(f"*_{os.getpid():x}_profiling.json"))
 
 
 @pytest.mark.parametrize("dtype", REAL, ids=str)
