@@ -26,8 +26,8 @@ def test_what_is_found_without_a_word(tmp_path: Path) -> None:
         put(io, engine, "step", np.int64(step * 10))
         put(io, engine, "time", np.float64(step * 0.02))
 
-    write(tmp_path / "a.bp", 3, fill, atoms__x__units="nm", time__units="ps")
-    schema, frames = read(tmp_path / "a.bp")
+    write(tmp_path / "wordless.bp", 3, fill, atoms__x__units="nm", time__units="ps")
+    schema, frames = read(tmp_path / "wordless.bp")
     assert [(v.name, v.dtype, v.shape, v.unit) for v in schema.variables] == [
         ("atoms.x", "<f4", (4, 3), "nm"),
         ("energy", "<f8", (), ""),
@@ -38,7 +38,7 @@ def test_what_is_found_without_a_word(tmp_path: Path) -> None:
         assert np.array_equal(row["atoms.x"], X + n)
         assert row["energy"] == n / 4
     # Nothing is left of the reading, wherever.
-    assert not list(Path("/tmp").glob(f"*_{os.getpid():x}_profiling.json"))
+    assert not list(Path("/tmp").glob(f"wordless.bp_{os.getpid():x}_*"))
 
 
 @pytest.mark.parametrize("dtype", REAL, ids=str)
