@@ -151,6 +151,7 @@ class Producer:
         self._frames = 0
         self._bytes = 0
         self._dropped = 0
+        self._gathers = False
         self._waited = 0.0
         self._reader: ClientLike | None = None
         self._reader_lock = threading.Lock()
@@ -224,7 +225,7 @@ class Producer:
             opened.stamp = io.now()
         opened.filled = row + 1
         if io.idle:
-            io.wake()
+            io.send_soon(self._frame_bytes)
         return True
 
     def next_row(self, timeout: float | None = None) -> dict[str, npt.NDArray[Any]] | None:
@@ -278,7 +279,7 @@ class Producer:
         self._frames += 1
         if row == opened.sent:
             opened.stamp = self._io.now()
-        self._io.gathers = not send
+        self._io.gathers = self._gathers = not send
         opened.filled = row + 1
         if send:
             self.send()
@@ -522,7 +523,7 @@ class Producer:
         began = 0.0
         limit = self.timeout if timeout is None else timeout
         while True:
-            chunk = self._io.take_room(rows, lead, ids)
+            chunk = self._io.take_room(rows, lead, ids, several=self._gathers)
             if chunk is not None:
                 break
             if self._io.failure is not None:

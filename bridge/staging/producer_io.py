@@ -52,8 +52,9 @@ send it costs less than to wake the I/O thread, which has to do it on the same c
 UNHEARD = 0.1
 """Seconds without room for bytes that are to be sent, after which the stream counts as full."""
 
-SELDOM = 0.002
-"""Seconds between puts from which on they are sent at once; closer ones may share a message."""
+SELDOM = 0.001
+"""Seconds between puts from which on they are sent at once; closer ones may share a message. To have
+the I/O thread woken, linger and send them took another 0.7 ms, and 3 ms for one of a hundred."""
 
 _REMEMBERED = 4096  # answered commands, so that none is delivered to the simulation twice
 
@@ -200,9 +201,11 @@ class ProducerIO:
         """Whether another segment is to be asked for with what is sent next."""
         return self._room.wants_lease and not self._lease_number
 
-    def take_room(self, rows: int, lead: int, ids: bool) -> tuple[memoryview, int, int, int] | None:
+    def take_room(
+        self, rows: int, lead: int, ids: bool, *, several: bool
+    ) -> tuple[memoryview, int, int, int] | None:
         """Return buffer, position, segment and capacity for a chunk, or None if there is none."""
-        found = self._room.take(rows, lead, ids, self._window.inline_bytes, gathers=self.gathers)
+        found = self._room.take(rows, lead, ids, self._window.inline_bytes, several=several)
         if found is None:
             self._crowded = self._crowded or time.monotonic()
             # What is not sent keeps its room.

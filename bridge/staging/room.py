@@ -16,6 +16,10 @@ INLINE_WINDOW = 64 << 20
 """Bytes that may travel without being acknowledged, unless a stream's capacity is less."""
 
 MAX_SEGMENT = 16 << 20
+GATHERED = 16
+"""Rows of a chunk, where several frames are gathered before they are sent: readers have those that
+follow each other in one chunk as one batch."""
+
 BUSY = 0.1
 """A segment filled in less than this many seconds is followed by one of twice its size."""
 
@@ -67,7 +71,7 @@ class Room:
     # ------------------------------------------------------- simulation thread
 
     def take(
-        self, rows: int, lead: int, ids: bool, inline_bytes: int
+        self, rows: int, lead: int, ids: bool, inline_bytes: int, *, several: bool = False
     ) -> tuple[memoryview, int, int, int] | None:
         """Return buffer, position, segment number (-1 if the bytes must travel) and capacity.
 
@@ -77,13 +81,15 @@ class Room:
             Rows that the chunk must have; 0 for as many as suit.
         inline_bytes
             Bytes that travel at present.
+        several
+            Even large frames shall share a chunk.
         """
         if not self._mapped:
             return self._take_memory(rows, lead, ids, inline_bytes)
         while True:
             current = self._current
             if current is not None:
-                layout = self._fitting(current, rows, lead, ids)
+                layout = self._fitting(current, rows, lead, ids, GATHERED if several else 1)
                 if layout is not None:
                     position = current.used
                     current.used += layout.nbytes
@@ -96,9 +102,11 @@ class Room:
             self._current.since = time.monotonic()
             self.wants_lease = True
 
-    def _fitting(self, current: _Leased, rows: int, lead: int, ids: bool) -> ChunkLayout | None:
+    def _fitting(
+        self, current: _Leased, rows: int, lead: int, ids: bool, least: int
+    ) -> ChunkLayout | None:
         left = current.size - current.used
-        capacity = rows or rows_for(self._schema, current.size)
+        capacity = rows or max(least, rows_for(self._schema, current.size))
         layout = chunk_layout(self._schema, capacity, lead=lead, ids=ids)
         if layout.nbytes <= left:
             return layout

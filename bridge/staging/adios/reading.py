@@ -285,14 +285,12 @@ class _Ingesting:
         row = self._room(producer)
         if row is None:
             return False
-        source = self.sources[0]
         with self.beat.within(self.task.patience + _GRACE, self._data):
             head = reader.read_step(row)
-        if self._wanted(head):
-            # Before the step is ended: that may fail where the writer is gone.
-            self._put_row(producer, head)
-        with self.beat.within(_HANGS, self._data):
-            source.end_step()
+            if self._wanted(head):
+                # Before the step is ended: that may fail where the writer is gone.
+                self._put_row(producer, head)
+            self.sources[0].end_step()
         self._send_together()
         return True
 

@@ -73,6 +73,26 @@ def test_what_waits_does_not_keep_the_room_that_it_waits_for(
     thread.join()
 
 
+def test_large_frames_that_are_gathered_are_read_as_one_batch(
+    stager: Stager, client: StagerClient
+):
+    schema = StreamSchema.from_arrays({"x": np.zeros((1 << 17, 3), np.float32)})
+    options = StreamOptions(segment=16 << 20)
+    with Producer("w0", schema, address=stager.address, options=options, mapped=True) as target:
+        for step in range(16):
+            row = target.next_row()
+            assert row is not None
+            row["x"][...] = step
+            target.put_row(step, 0.5 * step, send=False)
+        target.send()
+    with client.fetch({"frames/w0": 0}, max_bytes=64 << 20, wait=30.0) as got:
+        assert np.concatenate([b.steps for b in got.batches]).tolist() == list(range(16))
+        assert [float(x[0, 0]) for b in got.batches for x in b.columns["x"]] == list(range(16))
+        # The first, before it was known that there are more to come, what fits the first segment,
+        # and the rest.
+        assert [len(b) for b in got.batches] == [1, 9, 6]
+
+
 def test_rows_that_wait_outlive_the_stager(tmp_path: Path):
     with Stager(directory=tmp_path, durable=True) as first:
         address = first.start().address
