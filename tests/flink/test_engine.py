@@ -104,9 +104,12 @@ def test_results_are_those_of_the_local_engine(stager: Stager, reader: StagerCli
     streams = make_streams(500)
     play(stager.address, streams)
     job = Job(make_pipeline(("tenth", EachTenth())), stager.address, options=QUICK)
-    statistics = FlinkEngine(job).run()
+    engine = FlinkEngine(job)
+    statistics = engine.run()
     assert statistics.state == "finished"
     assert statistics.frames == 1500
+    assert engine.submission is not None
+    assert not Path(engine.submission.checkpoints).exists()
     assert check_results(reader, streams) == 1500
     check_commands(reader, streams, every=10, frames=1500)
     with StagerClient(stager.address) as client:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -44,7 +45,7 @@ class FlinkEngine:
         mini-cluster in a JVM that ends with this process.
     checkpoint
         Folder of checkpoints, the same on all workers; the engine goes on from the newest one
-        there. Empty for a temporary folder.
+        there. Empty for a temporary folder, which is removed when the job has finished.
     parallelism
         Workers that take part.
     on_status
@@ -109,10 +110,14 @@ class FlinkEngine:
             )
             log.info("Flink runs %s as %s.", submission.name, submission.id)
             try:
-                return self._watch(submission, statuses, patient)
+                done = self._watch(submission, statuses, patient)
             except BaseException:
                 self._cancel(submission)
                 raise
+            if done.state == "finished" and not self._checkpoint:
+                # Nobody goes on from there any more.
+                shutil.rmtree(submission.checkpoints, ignore_errors=True)
+            return done
 
     def stop(self) -> None:
         """Ask the job to end soon, with a savepoint to go on from; from any thread."""
