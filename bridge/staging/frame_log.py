@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 
+import numpy as np
+import numpy.typing as npt
+
 from bridge.commands import Capability
 from bridge.errors import (
     ProtocolError,
@@ -12,6 +15,7 @@ from bridge.errors import (
 )
 from bridge.schema import StreamSchema
 from bridge.staging.agreement import check_capacity, check_options, describe, is_same_layout, job_of
+from bridge.staging.cover import check_rows
 from bridge.staging.facts import (
     Committed,
     Created,
@@ -26,7 +30,7 @@ from bridge.staging.facts import (
     Waiting,
 )
 from bridge.staging.index import EntryIndex
-from bridge.staging.layout import ChunkLayout, chunk_layout
+from bridge.staging.layout import Chunk, ChunkLayout, chunk_layout
 from bridge.staging.messages import Commit, Entry, OpenStream, Part, StreamOptions, TopicStatus
 from bridge.staging.steps import Brought, OpenSteps
 from bridge.staging.topic import Held, TopicLog
@@ -109,6 +113,7 @@ class FrameLog(TopicLog[Entry]):
     _left: dict[int, _Rank]  # ranks of this life that said goodbye
     _steps: OpenSteps
     _lost = 0  # steps of this life that were counted as dropped
+    _looked_at = 0  # life of whose first step it was seen that the blocks have each row once
 
     def new_index(self) -> EntryIndex:
         """Return an index of entries."""
@@ -417,6 +422,25 @@ class FrameLog(TopicLog[Entry]):
                 f"The blocks of step {step} of {self.name} have {together} rows together; the "
                 f"schema declares {rows}. The step is dropped."
             )
+        if rows is None or self._looked_at == self.incarnation:
+            return
+        # Whoever has wrong ids has them from the first step on, and is told here. To look at each
+        # step would take the stager's time; those who read them do.
+        self._looked_at = self.incarnation
+        blocks = {rank: self._rows(part) for rank, part in enumerate(parts)}
+        try:
+            check_rows(self.name, step, rows, blocks)
+        except SchemaError:
+            self._count_more(1)
+            raise
+
+    def _rows(self, part: Part) -> npt.NDArray[np.int64] | range:
+        """Return the rows of a block: those that it names, or those that follow its first."""
+        if not part.ids:
+            return range(part.start, part.start + part.lead)
+        chunk = Chunk(self._layout(part), self.held[part.segment].segment.view, part.position)
+        ids: npt.NDArray[np.int64] = chunk.arrays["ids"][part.row]
+        return ids
 
     def _settle(self, blocks: dict[int, Brought]) -> None:
         for part, _, _ in blocks.values():

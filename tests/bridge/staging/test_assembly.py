@@ -48,9 +48,38 @@ def test_rows_come_out_in_order(
 
 
 def test_a_row_that_comes_twice_is_told(stager: Stager, client: StagerClient) -> None:
-    put(stager, [np.array([0, 1, 2], np.int64), np.array([2, 4, 5], np.int64)])
-    with pytest.raises(CorruptSegment, match=r"step 3 of frames/w, offset 0, .* row 3 is in none"):
-        client.fetch({"frames/w": 0})
+    said = r"step 3 of frames/w .*: row 2 is in that of ranks 0 and 1, row 3 in none\. .* dropped"
+    with pytest.raises(SchemaError, match=said):
+        put(stager, [np.array([0, 1, 2], np.int64), np.array([2, 4, 5], np.int64)])
+    status = client.status("frames/w")
+    assert (status.end, status.dropped) == (0, 1)
+
+
+def test_later_a_row_that_comes_twice_is_told_to_readers(
+    stager: Stager, client: StagerClient
+) -> None:
+    schema = StreamSchema(VARIABLES, n_ranks=2)
+    for rank, then in enumerate(([0, 1, 2], [2, 4, 5])):
+        with Producer("w", schema, address=stager.address, rank=rank) as producer:
+            more = {"energy": np.float64(7)} if rank == 0 else {}
+            for step, ids in (3, np.arange(3 * rank, 3 * rank + 3)), (4, np.array(then)):
+                producer.put_block(step, 1.5, 0, {**values(ids), **more}, ids=ids)
+    with client.fetch({"frames/w": 0}, max_frames=1) as got:
+        assert got.batches[0].steps.tolist() == [3]
+    with pytest.raises(CorruptSegment, match=r"step 4 of frames/w, offset 1, .* row 3 is in none"):
+        client.fetch({"frames/w": 1})
+
+
+def test_blocks_that_overlap_are_told(stager: Stager, client: StagerClient) -> None:
+    schema = StreamSchema(VARIABLES, n_ranks=2)
+    with Producer("w", schema, address=stager.address) as producer:
+        producer.put_block(3, 1.5, 0, {**values(np.arange(3)), "energy": np.float64(7)})
+    with (
+        pytest.raises(SchemaError, match="row 0 is in that of ranks 0 and 1, row 3 in none"),
+        Producer("w", schema, address=stager.address, rank=1) as producer,
+    ):
+        # As if it counted its own.
+        producer.put_block(3, 1.5, 0, values(np.arange(3)))
 
 
 @pytest.mark.parametrize(
