@@ -115,7 +115,7 @@ class StopAtTarget(GlobalOperator):
 
     def _tell(self, batch: FrameBatch, row: int, value: float, context: Context) -> None:
         found = context.units.get(self.column, "")
-        unit = "°" if self.degrees else f" {found}" if found else ""
+        unit = "°" if self.degrees else f" {found}" if found not in ("", "1") else ""
         flat = batch[self.column].ndim == 1
         name = self.column if flat else f"{self.column}[{self.index}]"
         total = math.fsum(self._times.values())

@@ -128,7 +128,9 @@ def _list(found: dict[str, list[Capability]], *, as_json: bool) -> int:
     for row in rows:
         bounds = ("" if row[side] is None else f"{row[side]:g}" for side in ("minimum", "maximum"))
         what = f"{row['kind']} {row['parameter']}".rstrip()
-        texts = (row["simulation"], what, *bounds, row["unit"], row["description"])
+        # "1" is how many codes say that something has no unit.
+        unit = "" if row["unit"] == "1" else row["unit"]
+        texts = (row["simulation"], what, *bounds, unit, row["description"])
         table.add_row(*(escape(str(text)) for text in texts))
     Console().print(table)
     return 0

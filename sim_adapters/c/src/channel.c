@@ -195,17 +195,18 @@ static void list_declared(const hr_channel *c, bool parameters, char *out, size_
 static void find_value_fault(const hr_command *m, const hr_capability_entry *e, const char *what,
                              char *out)
 {
-    const char *space = *e->unit ? " " : "";
+    /* "1" is how many codes say that something has no unit. */
+    const char *unit = strcmp(e->unit, "1") ? e->unit : "", *space = *unit ? " " : "";
     if (!m->has_value)
         snprintf(out, HR_TEXT, "The command to change the %s carries no value.", what);
     else if (!isfinite(m->value))
         snprintf(out, HR_TEXT, "The value %g of the %s is not a finite number.", m->value, what);
     else if (m->value < e->minimum)
         snprintf(out, HR_TEXT, "The %s of %g%s%s is below the declared minimum of %g%s%s.", what,
-                 m->value, space, e->unit, e->minimum, space, e->unit);
+                 m->value, space, unit, e->minimum, space, unit);
     else if (m->value > e->maximum)
         snprintf(out, HR_TEXT, "The %s of %g%s%s is above the declared maximum of %g%s%s.", what,
-                 m->value, space, e->unit, e->maximum, space, e->unit);
+                 m->value, space, unit, e->maximum, space, unit);
 }
 
 static void find_bound_fault(const hr_channel *c, const hr_command *m, char *out)
