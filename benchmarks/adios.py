@@ -17,7 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.processes import receive, spawn, stager_process
+from benchmarks.adios_by_hand import by_hand
+from benchmarks.processes import receive, stager_process, start
 from benchmarks.report import figure, result
 from bridge import StreamSchema
 from bridge.staging import Producer, StagerClient, StreamOptions
@@ -136,18 +137,11 @@ def _produce(address: str, atoms: int, count: int, mapped: bool | None, pipe: An
         pipe.send(began)
 
 
-def _start(target: Any, *arguments: Any) -> tuple[Any, Any]:
-    mine, theirs = spawn.Pipe()
-    process = spawn.Process(target=target, args=(*arguments, theirs))
-    process.start()
-    return mine, process
-
-
 def bare(folder: str, atoms: int, count: int, warm: int = 0) -> float:
     """Return steps/s from an SST writer to a bare ADIOS2 reader, after the first `warm` steps."""
     contact = str(Path(folder) / f"bare{time.monotonic_ns()}")
-    writer, one = _start(_write_sst, contact, atoms, warm + count, warm)
-    reader, other = _start(_read_sst, contact, atoms, warm + count)
+    writer, one = start(_write_sst, contact, atoms, warm + count, warm)
+    reader, other = start(_read_sst, contact, atoms, warm + count)
     receive(reader, other)
     receive(writer, one)
     writer.send("go")
@@ -165,10 +159,10 @@ def through_ingest(
     total = warm + count
     contact = str(Path(folder) / f"in{time.monotonic_ns()}")
     with stager_process() as (address, _):
-        consumer, one = _start(_await_end if stored else _consume, address, total)
+        consumer, one = start(_await_end if stored else _consume, address, total)
         receive(consumer, one)
-        writer, two = _start(_write_sst, contact, atoms, total, warm)
-        ingest, three = _start(_ingest, contact, f"!{address}" if stored else address)
+        writer, two = start(_write_sst, contact, atoms, total, warm)
+        ingest, three = start(_ingest, contact, f"!{address}" if stored else address)
         receive(ingest, three)
         receive(writer, two)
         writer.send("go")
@@ -184,9 +178,9 @@ def through_ingest(
 def headrace(atoms: int, count: int, mapped: bool | None) -> float:
     """Return steps/s from our own producer to a consumer."""
     with stager_process() as (address, _):
-        consumer, one = _start(_consume, address, count)
+        consumer, one = start(_consume, address, count)
         receive(consumer, one)
-        producer, two = _start(_produce, address, atoms, count, mapped)
+        producer, two = start(_produce, address, atoms, count, mapped)
         receive(producer, two)
         producer.send("go")
         began = receive(producer, two)
@@ -208,9 +202,10 @@ def run(quick: bool) -> dict[str, Any]:
     figures = []
     with tempfile.TemporaryDirectory() as folder:
         atoms, count = SIZES["1.2 MB"], counts["1.2 MB"] * scale
-        plain, ours, stored = [], [], []
-        for _ in range(repeats):
+        plain, ours, stored, bound = [], [], [], []
+        for _ in range(2 * repeats):
             plain.append(bare(folder, atoms, count, WARM))
+            bound.append(by_hand(_write_sst, folder, atoms, count, WARM))
             ours.append(through_ingest(folder, atoms, count, WARM))
             stored.append(through_ingest(folder, atoms, count, WARM, stored=True))
         figures += [
@@ -218,6 +213,8 @@ def run(quick: bool) -> dict[str, Any]:
                    "×", target=0.8),
             figure("1.2 MB frames through ingest until stored, ratio to a bare reader",
                    _ratios(stored, plain), "×"),
+            figure("1.2 MB frames by hand, checksums without staging, ratio to a bare reader",
+                   _ratios(bound, plain), "×"),
             figure("1.2 MB frames through ingest", [o * atoms * 12e-6 for o in ours], "MB/s"),
             figure("1.2 MB frames, bare reader", [p * atoms * 12e-6 for p in plain], "MB/s"),
         ]  # fmt: skip

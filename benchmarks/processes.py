@@ -12,9 +12,17 @@ from bridge.engines import LocalEngine
 from bridge.staging import Stager, StagerClient
 from bridge.steering import CapabilityBook, Guard
 
-__all__ = ["engine_process", "receive", "spawn", "stager_process"]
+__all__ = ["engine_process", "receive", "spawn", "stager_process", "start"]
 
 spawn = mp.get_context("spawn")
+
+
+def start(target: Any, *arguments: Any) -> tuple[Any, Any]:
+    """Start a process; returns a pipe, whose other end is its last argument, and the process."""
+    mine, theirs = spawn.Pipe()
+    process = spawn.Process(target=target, args=(*arguments, theirs))
+    process.start()
+    return mine, process
 
 
 def receive(pipe: Any, process: Any) -> Any:
