@@ -67,7 +67,7 @@ def execute(arguments: argparse.Namespace) -> int:
 
     from bridge.dashboard.opening import open_dashboard
     from bridge.dashboard.options import bind
-    from bridge.dashboard.priority import give_way
+    from bridge.dashboard.priority import clean_up_rarely, give_way
     from bridge.dashboard.server import serve
 
     logging.basicConfig(
@@ -100,6 +100,7 @@ def execute(arguments: argparse.Namespace) -> int:
     # Whoever watches gives way to what is watched. With 19 it would go without ten pictures a
     # second beside a browser that draws on the same processors.
     give_way(NICE)
+    clean_up_rarely()
     try:
         listener = bind(options.host, options.port)
         port = listener.getsockname()[1]

@@ -95,21 +95,18 @@ class Hub:
             self._paces = paces
             self.feed.watch(paces)
 
-    async def wait_for_news(
-        self, event: asyncio.Event, kinds: tuple[str, ...], version: int
-    ) -> None:
-        """Wait until the version of some kinds is another one, or the event was set.
-
-        The event is cleared then.
-        """
+    def tell(self, event: asyncio.Event, kinds: tuple[str, ...], version: int) -> None:
+        """Set an event once the version of some kinds is another one; at once, if it is."""
         self._loop = asyncio.get_running_loop()
+        # Noted first: what the reader tells of from now on is not missed.
         self._waiting[event] = kinds, version
-        try:
-            if self.feed.version(kinds) == version:
-                await event.wait()
-        finally:
-            del self._waiting[event]
-            event.clear()
+        if self.feed.version(kinds) != version:
+            self.forget(event)
+            event.set()
+
+    def forget(self, event: asyncio.Event) -> None:
+        """An event need not be set any more."""
+        self._waiting.pop(event, None)
 
     def _tell(self) -> None:
         """Tell that something was read; from the reader's thread."""
@@ -119,10 +116,11 @@ class Hub:
 
     def _wake(self) -> None:
         now: dict[tuple[str, ...], int] = {}
-        for event, (kinds, version) in self._waiting.items():
+        for event, (kinds, version) in list(self._waiting.items()):
             if kinds not in now:
                 now[kinds] = self.feed.version(kinds)
             if now[kinds] != version:
+                self.forget(event)
                 event.set()
 
     # ------------------------------------------------------------- answers

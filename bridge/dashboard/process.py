@@ -15,7 +15,7 @@ import msgspec
 from bridge.config import parse_bytes
 from bridge.dashboard.opening import open_dashboard
 from bridge.dashboard.options import bind
-from bridge.dashboard.priority import give_way
+from bridge.dashboard.priority import clean_up_rarely, give_way
 from bridge.dashboard.server import serve
 from bridge.dashboard.stores.memory import Limits
 from bridge.errors import AddressInUse
@@ -61,6 +61,7 @@ def _run(path: Path, arguments: list[str], stop: threading.Event) -> None:
         log.info("The dashboard listens at %s.", options.url(port, token=False))
         # From now on: where all processors are busy, its start alone would take minutes.
         give_way(table.nice)
+        clean_up_rarely()
         serve(dashboard, listener, stop, farewell=_farewell(directory))
     finally:
         dashboard.feed.close()

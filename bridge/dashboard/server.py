@@ -25,12 +25,28 @@ SILENCE = 20.0
 
 
 class _Server(uvicorn.Server):
-    """One that leaves signals to those who started it."""
+    """One that leaves signals to those who started it, and sleeps while nobody asks anything."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._over = asyncio.Event()
+
+    def end(self) -> None:
+        """End in good order."""
+        self.should_exit = True
+        self._over.set()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         """Capture none."""
         yield
+
+    async def main_loop(self) -> None:
+        """Go on until the end; what uvicorn does once a second is done, but it looks no oftener."""
+        while not await self.on_tick(0):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(1.0):
+                    await self._over.wait()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """End as ever, and cut off those who have not taken in what was sent to them."""
@@ -87,22 +103,34 @@ def serve(
         limit_concurrency=512,
         **files,  # type: ignore[arg-type]
     )
-    server = _Server(config)
+
+    over = threading.Event()
 
     async def run() -> None:
-        ending = asyncio.create_task(watch())
+        server, told = _Server(config), asyncio.Event()
+        ending = asyncio.create_task(end(server, told))
+        loop = asyncio.get_running_loop()
+        # A thread waits: a loop that looks again and again wakes a machine that is busy otherwise.
+        threading.Thread(target=wait, args=(loop, told), name="dashboard-end", daemon=True).start()
         try:
             await server.serve(sockets=[listener])
         finally:
+            over.set()
             ending.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await ending
 
-    async def watch() -> None:
-        while not stop.is_set():
-            await asyncio.sleep(0.1)
+    def wait(loop: asyncio.AbstractEventLoop, told: asyncio.Event) -> None:
+        while not stop.wait(1.0):
+            if over.is_set():
+                return
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            loop.call_soon_threadsafe(told.set)
+
+    async def end(server: _Server, told: asyncio.Event) -> None:
+        await told.wait()
         await dashboard.close(farewell)
-        server.should_exit = True
+        server.end()
 
     try:
         asyncio.run(run())

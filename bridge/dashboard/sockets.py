@@ -145,13 +145,23 @@ class Subscription:
 
 
 class _Running:
-    """A subscription and the task that serves it."""
+    """A subscription and the task that serves it.
+
+    Attributes
+    ----------
+    changed
+        Something else is asked for, or the next message is due.
+    ready
+        There may be something to send: news, or an answer to something else.
+    sent_at
+        When the message in flight was sent.
+    """
 
     def __init__(self, subscription: Subscription) -> None:
         self.state = subscription
         self.changed = asyncio.Event()
-        self.news = asyncio.Event()
-        self.free = asyncio.Event()
+        self.ready = asyncio.Event()
+        self.sent_at = 0.0
         self.task: asyncio.Task[None] | None = None
 
 
@@ -241,7 +251,8 @@ class Session:
                 state.update(options, self._pace(word.every, state.every))
                 self._hub.watch(running, state.channel.name, state.every)
                 running.changed.set()
-                running.news.set()
+                if not state.in_flight:
+                    running.ready.set()
             case "unsubscribe":
                 self._drop(word.id)
             case "ack":
@@ -249,10 +260,27 @@ class Session:
                 if word.id in self._running:
                     running = self._running[word.id]
                     if running.state.acknowledge(word.seq):
-                        self._hub.statistics.in_flight -= 1
-                        running.free.set()
+                        self._note_done(running)
             case "ping":
                 await self._send_text({"type": "pong", "t": word.t, "stamp": time.time()})
+
+    def _note_done(self, running: _Running) -> None:
+        """The page is done with a message: the next goes out when there is news.
+
+        Its task sleeps on until then.
+        """
+        state, statistics = running.state, self._hub.statistics
+        statistics.in_flight -= 1
+        state.skipped = max(0, math.floor((time.monotonic() - running.sent_at) / state.every))
+        statistics.skipped += state.skipped
+        self._await_news(running)
+
+    def _await_news(self, running: _Running) -> None:
+        state = running.state
+        if state.version is None:
+            running.ready.set()
+        else:
+            self._hub.tell(running.ready, state.channel.of, state.version)
 
     def _subscribe(self, word: _Word) -> None:
         if word.id in self._running:
@@ -288,6 +316,7 @@ class Session:
         if running is None:
             return
         self._hub.leave(running)
+        self._hub.forget(running.ready)
         self._hub.statistics.subscriptions -= 1
         self._hub.statistics.in_flight -= running.state.in_flight
         if running.task is not None:
@@ -302,11 +331,15 @@ class Session:
 
     async def _go_on(self, running: _Running) -> None:
         state, told = running.state, ""
+        kinds = state.channel.of
+        running.ready.set()
         while True:
-            kinds = state.channel.of
-            if state.version is not None:
-                # Nothing is new as long as nothing was read of the run that the answer depends on.
-                await self._hub.wait_for_news(running.news, kinds, state.version)
+            # Nothing is new as long as nothing was read of the run that the answer depends on.
+            await running.ready.wait()
+            running.ready.clear()
+            self._hub.forget(running.ready)
+            if state.in_flight:
+                continue
             await self._wait(running)
             options = state.options
             version = self._hub.feed.version(kinds) if kinds else None
@@ -320,14 +353,18 @@ class Session:
                     await self._say(state.id, said)
                 told = said
                 state.sent_at = time.monotonic() + max(0.0, RETRY - state.every)
+                running.ready.set()
                 continue
             told = ""
             if options is not state.options:
                 # Something else is asked for by now.
+                running.ready.set()
                 continue
             state.version = version
             if state.take(answer, time.monotonic()):
                 await self._deliver(running, answer)
+            else:
+                self._await_news(running)
 
     async def _wait(self, running: _Running) -> None:
         """Wait until the next message is due, or something else is asked for."""
@@ -343,9 +380,8 @@ class Session:
 
     async def _deliver(self, running: _Running, answer: Answer) -> None:
         state, statistics = running.state, self._hub.statistics
-        running.free.clear()
         statistics.in_flight += 1
-        began = time.monotonic()
+        running.sent_at = time.monotonic()
         message = encode_message(
             answer.body,
             subscription=state.id,
@@ -357,9 +393,6 @@ class Session:
         await self._send(message)
         statistics.sent += 1
         statistics.sent_bytes += len(message)
-        await running.free.wait()
-        state.skipped = max(0, math.floor((time.monotonic() - began) / state.every))
-        statistics.skipped += state.skipped
 
     async def _say(self, id: int, sentence: str) -> None:
         await self._send_text({"type": "error", "id": id, "error": sentence})

@@ -17,6 +17,7 @@ from bridge.codec import (
     encode_state,
     join_batches,
     open_batch,
+    read_layout,
 )
 from bridge.errors import CorruptData, MessageTooLarge, ProtocolError, VersionMismatch
 
@@ -73,7 +74,10 @@ def test_batches_of_one_layout_are_read_together(
     ]
     opened = [open_batch(encode_batch(b, meta={"first": b"x" * i})) for i, b in enumerate(batches)]
     assert len({layout for layout, _ in opened}) == 1
-    found = join_batches(opened[0][0], [payload for _, payload in opened])
+    layouts = [read_layout(layout, payload) for layout, payload in opened]
+    found = join_batches(
+        [(one, payload) for one, (_, payload) in zip(layouts, opened, strict=True)]
+    )
     np.testing.assert_array_equal(found.pop("offset"), np.arange(n * many))
     np.testing.assert_array_equal(found.pop("time"), np.concatenate([b.times for b in batches]))
     assert found.keys() - columns.keys() == {"step", "epoch"}
@@ -87,9 +91,20 @@ def test_what_is_no_batch_is_no_layout_either() -> None:
     with pytest.raises(ProtocolError):
         open_batch(encode_state({"x": np.zeros(3)}))
     with pytest.raises(ProtocolError):
-        join_batches(b"\xc1", [memoryview(b"")])
+        read_layout(b"\xc1", memoryview(b""))
     with pytest.raises(ProtocolError):
-        join_batches(b"\x90", [memoryview(b"")])
+        read_layout(b"\x90", memoryview(b""))
+
+
+def test_batches_of_one_kind_may_differ_in_their_frames() -> None:
+    batches = [
+        FrameBatch.from_arrays("w", {"x": np.arange(2.0 * n).reshape(n, 2)}, first_offset=10 * n)
+        for n in (3, 0, 1)
+    ]
+    opened = [open_batch(encode_batch(b)) for b in batches]
+    found = join_batches([(read_layout(*one), one[1]) for one in opened])
+    assert found["offset"].tolist() == [30, 31, 32, 10]
+    assert found["x"].tolist() == [[0, 1], [2, 3], [4, 5], [0, 1]]
 
 
 SAMPLE = bytes(encode_batch(FrameBatch.from_arrays("w", {"x": np.arange(6.0).reshape(3, 2)})))

@@ -154,7 +154,9 @@ def points(
         "columns": {"x": x, "y": y, "colour": colour, "version": version or None},
         "simulations": list(store.names),
         "stamp0": base,
-        "versions": store.versions(version) if version else [],
+        "versions": store.versions(version, -1 if cursor is None else cursor.seq)
+        if version
+        else [],
         "ranges": {k: extent(arrays[k]) for k in ("x", "y", "colour")},
     }
     return meta, {**arrays, **heads}

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bridge.codec import join_batches, open_batch
+from bridge.codec import BatchLayout, join_batches, open_batch, read_layout
 from bridge.dashboard.stores.table import Block, Table
 from bridge.frames import FrameBatch
 
@@ -26,8 +26,8 @@ LAYOUTS = 1000
 _KINDS = "biuf"
 _OF_FRAMES = ("offset", "step", "time", "epoch")
 
-_Origin = tuple[int, float, int]
-"""Number of the simulation, stamp, and the place in which it came."""
+_Origin = tuple[int, float, int, int]
+"""Number of the simulation, stamp, the place in which it came, and its rows."""
 
 
 def true_offsets(offsets: Array) -> Array:
@@ -81,12 +81,13 @@ class ResultStore:
         self._numbers: dict[str, int] = {}
         self._newest: dict[int, int] = {}
         self._taken: dict[str, bool] = {}
-        self._versions: dict[str, tuple[int, int, dict[int, list[float]]]] = {}
+        self._versions: dict[str, tuple[int, int, dict[int, tuple[float, int, int]]]] = {}
         self._came = 0
-        # What is not in the tables yet: records of one layout, and arrays of the same columns,
-        # whose `seq` is the place in which they came.
-        self._readable: set[tuple[bytes, int]] = set()
-        self._records: dict[tuple[bytes, int], list[tuple[memoryview, _Origin]]] = {}
+        # What is not in the tables yet: records of one kind, and arrays of the same columns, whose
+        # `seq` is the place in which they came.
+        self._layouts: dict[tuple[bytes, int], tuple[BatchLayout, int]] = {}
+        self._kinds: dict[Any, int] = {}
+        self._records: dict[int, tuple[list[tuple[BatchLayout, memoryview]], list[_Origin]]] = {}
         self._pending: dict[tuple[Any, ...], list[Block]] = {}
 
     @property
@@ -135,7 +136,8 @@ class ResultStore:
         arrays: dict[str, Array] = dict(zip(_OF_FRAMES, frames, strict=True))
         arrays |= batch.columns
         self._came += 1
-        self._gather(arrays, [(self.number(simulation or batch.simulation), stamp, self._came)])
+        number = self.number(simulation or batch.simulation)
+        self._gather(arrays, [(number, stamp, self._came, len(batch))])
 
     def add_record(self, data: memoryview, stamp: float, simulation: str) -> None:
         """Take in a record of results as it is stored; it must stay valid until `flush`.
@@ -145,28 +147,33 @@ class ResultStore:
         HeadraceError
             If it cannot be read.
         """
-        layout, payload = open_batch(data)
-        kind = layout, len(payload)
-        if kind not in self._readable:
-            join_batches(layout, [payload])
-            if len(self._readable) >= LAYOUTS:
-                self._readable.clear()
-            self._readable.add(kind)
+        text, payload = open_batch(data)
+        known = self._layouts.get((text, len(payload)))
+        if known is None:
+            layout = read_layout(text, payload)
+            if len(self._layouts) >= LAYOUTS:
+                self._layouts.clear()
+            known = layout, self._kinds.setdefault(layout.kind, len(self._kinds))
+            self._layouts[text, len(payload)] = known
+        layout, kind = known
         self._came += 1
-        origin = self.number(simulation), stamp, self._came
-        self._records.setdefault(kind, []).append((payload, origin))
+        alike = self._records.get(kind)
+        if alike is None:
+            alike = self._records[kind] = ([], [])
+        alike[0].append((layout, payload))
+        alike[1].append((self.number(simulation), stamp, self._came, layout.n))
 
     def _gather(self, arrays: dict[str, Array], origins: list[_Origin]) -> None:
-        """Take in arrays of several batches of the same length: number, stamp, place of each."""
+        """Take in arrays of several batches: number, stamp, place and rows of each."""
         n = len(arrays["offset"])
         if not n:
             return
-        numbers, stamps, came = zip(*origins, strict=True)
-        each = n // len(origins)
+        numbers, stamps, came, rows = zip(*origins, strict=True)
         keys = {name: arrays.pop(name) for name in _OF_FRAMES}
-        keys["simulation"] = np.repeat(np.array(numbers, np.uint16), each)
-        keys["stamp"] = np.repeat(np.array(stamps), each)
-        keys["seq"] = np.repeat(np.array(came), each)
+        which = np.repeat(np.arange(len(rows)), rows)
+        keys["simulation"] = np.array(numbers, np.uint16)[which]
+        keys["stamp"] = np.array(stamps)[which]
+        keys["seq"] = np.array(came)[which]
         columns = {k: v.reshape(n, -1) for k, v in arrays.items() if self._takes(k, v)}
         signature = tuple((k, v.shape[1]) for k, v in columns.items())
         self._pending.setdefault(signature, []).append((keys, columns))
@@ -187,10 +194,9 @@ class ResultStore:
 
     def flush(self) -> int:
         """Put what was added into the tables; returns how many rows there were."""
-        # Those of one layout together: one by one, the arrays of a record cost more than its rows.
-        for (layout, _), alike in self._records.items():
-            payloads, origins = zip(*alike, strict=True)
-            self._gather(join_batches(layout, payloads), list(origins))
+        # Those of one kind together: one by one, the arrays of a record cost more than its rows.
+        for batches, origins in self._records.values():
+            self._gather(join_batches(batches), origins)
         self._records.clear()
         count = sum(self._append(parts) for parts in self._pending.values())
         self._pending.clear()
@@ -253,27 +259,43 @@ class ResultStore:
             self.sample.keep(true_offsets(self.sample.key("offset")) % self.stride == 0)
             self.generation += 1
 
-    def versions(self, column: str) -> list[dict[str, Any]]:
-        """Return each version in a column of the sample: since when, and in how many rows."""
+    def versions(self, column: str, since: int = -1) -> list[dict[str, Any]]:
+        """Return versions in a column of the sample: since when, and in how many rows.
+
+        Parameters
+        ----------
+        column
+            Its name.
+        since
+            Only of those with rows behind this `seq`. A model that is learned anew each second has
+            many thousands in a day, and few of them in one message.
+        """
         generation, seq, found = self._versions.get(column, (-1, 0, {}))
         if generation != self.generation:
             seq, found = 0, {}
-        if column in self.sample.columns:
+        if column in self.sample.columns and seq < self.seq:
             first = int(np.searchsorted(self.sample.key("seq"), seq))
             values = self.sample.column(column)[first:, 0]
             values = np.where(values > 0, values, 0).astype(np.int64)
-            stamps = self.sample.key("stamp")[first:]
-            numbers, counts = np.unique(values, return_counts=True)
-            for number, count in zip(numbers.tolist(), counts.tolist(), strict=True):
-                since = float(stamps[values == number].min())
-                before = found.setdefault(number, [since, 0])
-                found[number] = [min(before[0], since), before[1] + count]
+            order = np.argsort(values, kind="stable")
+            numbers, starts, counts = np.unique(
+                values[order], return_index=True, return_counts=True
+            )
+            stamps = self.sample.key("stamp")[first:][order]
+            begins = np.minimum.reduceat(stamps, starts) if len(starts) else stamps
+            parts = zip(numbers.tolist(), begins.tolist(), counts.tolist(), strict=True)
+            for number, begin, count in parts:
+                # What has changed stands last.
+                stamp, before, _ = found.pop(number, (begin, 0, 0))
+                found[number] = min(stamp, begin), before + count, self.seq
             self._versions[column] = (self.generation, self.seq, found)
-        return [
-            {"version": number, "stamp": stamp, "count": int(count)}
-            for number, (stamp, count) in sorted(found.items())
-            if number > 0
-        ]
+        changed = []
+        for number, (stamp, count, at) in reversed(found.items()):
+            if at <= since:
+                break
+            if number > 0:
+                changed.append({"version": number, "stamp": stamp, "count": count})
+        return sorted(changed, key=lambda one: one["version"])
 
     def load(
         self, keys: Mapping[str, Array], columns: Mapping[str, Array], sizes: Mapping[str, int]

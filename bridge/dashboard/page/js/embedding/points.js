@@ -34,7 +34,7 @@ export class Points {
     if (meta.reset !== false) this.clear();
     this.meta = { ...this.meta, ...meta };
     this.total = meta.of ?? this.total + (meta.total ?? count);
-    if (meta.versions) this.versions = [...meta.versions].sort((a, b) => a.version - b.version);
+    if (meta.versions?.length) this.#note(meta.versions);
     // Who asked for no colour got the time as one.
     if (!arrays.time && meta.columns?.colour === "time") arrays = { ...arrays, time: arrays.colour };
     for (const name of Object.keys(COLUMNS)) if (arrays[name]) this.has[name] = true;
@@ -58,6 +58,13 @@ export class Points {
     this.versions = [];
     this.base += 1;
     this.revision += 1;
+  }
+
+  /** Take in the versions that have changed. */
+  #note(changed) {
+    const known = new Map(this.versions.map((one) => [one.version, one]));
+    for (const one of changed) known.set(one.version, one);
+    this.versions = [...known.values()].sort((a, b) => a.version - b.version);
   }
 
   get newest() {
