@@ -15,7 +15,7 @@ from bridge.engines import EngineStatistics, LocalEngine, LocalOptions
 from bridge.engines.results import read_results
 from bridge.errors import ConfigError, ConnectionLost, NobodyListening, OperatorFailed
 from bridge.pipeline import Pipeline
-from bridge.staging import Producer, Stager, StagerClient
+from bridge.staging import Stager, StagerClient
 from bridge.staging.messages import StreamOptions
 from bridge.testing.sources import ABORT, END, PAUSE, ScriptedSource, make_frames
 from tests.bridge.engines.common import (
@@ -396,7 +396,7 @@ def test_a_stream_opened_but_empty_is_waited_for(
     streams = make_streams(30, ["a", "b"])
     play(stager.address, {"a": streams["a"]})
     source = ScriptedSource("b", [streams["b"], END], address=stager.address)
-    opened = Producer("b", source._open(streams["b"]).schema, address=stager.address)
+    opened = source._open(streams["b"])
     engine = LocalEngine(make_pipeline(), client)
     thread = threading.Thread(target=engine.run)
     thread.start()
