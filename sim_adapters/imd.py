@@ -89,4 +89,5 @@ class ImdEngine:
             start_time=table.start_time,
             every=table.every,
             first_step=table.first_step,
+            energies=table.energies,
         )

@@ -118,6 +118,8 @@ class EngineCommands:
         self._seen = time.monotonic()
         self._interval = 0.0
         self.paused = False
+        self.counted = False
+        """Whether steps of frames had to be counted, so that the interval must stay as it is."""
 
     @property
     def waiting(self) -> bool:
@@ -151,6 +153,11 @@ class EngineCommands:
                     # GROMACS takes note of a kill, and ends only once it goes on.
                     self._go_on()
             case "interval":
+                if self.counted:
+                    raise CommandRefused(
+                        "The engine numbers only some of its frames, so nobody knows the steps of "
+                        "the others at another rate; set it in the engine, and give --every."
+                    )
                 self._engine.send(Kind.RATE, int(command.value or 1))
             case "set":
                 self._set(command.parameter, float(command.value or 0.0))

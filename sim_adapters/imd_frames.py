@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from bridge.transports.imd import ENERGY_NAMES, Frames, SessionInfo
 from sim_adapters.imd_gaps import Gaps
 from sim_adapters.imd_units import EngineUnits
 
-__all__ = ["Converter"]
+__all__ = ["Columns", "Converter"]
 
 Columns = dict[str, npt.NDArray[Any]]
 
@@ -51,8 +52,12 @@ class Converter:
         self._units = units.frames
         self._ahead = units.ahead
         self._gaps = gaps
-        self._energies = first.energies is not None
-        self._counted = first.steps is None
+        # The first frame decides, however many came together with it.
+        numbered = first.first_numbered
+        sparse = info.version == 2 and gaps.energies
+        self._energies = sparse or (first.energies is not None and numbered)
+        self._counted = not numbered
+        self._was_counted = False
         self._next = gaps.every if gaps.first_step < 0 else gaps.first_step
         if self._counted and not gaps.every:
             raise ConfigError(
@@ -100,7 +105,10 @@ class Converter:
             attributes["box"] = "sent with every frame"
         elif self._box is not None:
             attributes["box"] = "constant: the engine sends none"
-        if self._counted:
+        if info.version == 2 and self._energies and self._gaps.every:
+            attributes["step"] = "sent with energies, else counted"
+            attributes["energies"] = "not numbers in frames beside which the engine sends none"
+        elif self._counted:
             attributes["step"] = "counted: the engine sends none"
         return StreamSchema(
             tuple(variables),
@@ -109,30 +117,90 @@ class Converter:
             attributes=attributes,
         )
 
+    @property
+    def counts(self) -> bool:
+        """Whether a frame had to be counted, because its step was not sent."""
+        return self._counted
+
     def convert(
         self, frames: Frames
-    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64], Columns]:
-        """Return steps, times and columns of some frames; `factors` are yet to be applied."""
-        count = frames.count
+    ) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.float64], Columns]]:
+        """Yield steps, times and columns of some frames; `factors` are yet to be applied.
+
+        Energies are not numbers in frames that came without.
+
+        Raises
+        ------
+        ConfigError
+            After the frames before it, if the step of a frame would have to be guessed, turns out
+            to have been counted wrong, or energies come that the stream has no room for.
+        """
+        steps, good, failure = self._number(frames)
+        if good:
+            yield self._convert(frames, steps, good)
+        if failure:
+            raise ConfigError(failure)
+
+    def _number(self, frames: Frames) -> tuple[npt.NDArray[np.int64], int, str]:
+        """Return steps, how many frames are right, and what is wrong with the next."""
+        every, count = self._gaps.every, frames.count
+        told: npt.NDArray[np.bool_] = np.full(count, frames.steps is not None)
+        if frames.told is not None:
+            told = frames.told
+        given = np.zeros(count, np.int64)
         if frames.steps is not None:
-            steps = frames.steps.astype(np.int64) - self._ahead
-        else:
-            every = self._gaps.every
-            steps = np.arange(count, dtype=np.int64) * every + self._next
-            self._next += count * every
+            given = frames.steps.astype(np.int64) - self._ahead
+        rows = np.arange(count)
+        last = np.maximum.accumulate(np.where(told, rows, -1))
+        steps = np.where(last < 0, self._next - every, given[last]) + every * (rows - last)
+        expected = np.r_[self._next, steps[:-1] + every]
+        counted_before = np.r_[self._was_counted, ~told[:-1]]
+        unknown = ~told & (every == 0)
+        homeless = told & (frames.energies is not None and not self._energies)
+        wrong = told & counted_before & (steps != expected)
+        bad = unknown | homeless | wrong
+        good = int(bad.argmax()) if bad.any() else count
+        if good:
+            self._next = int(steps[good - 1]) + every
+            self._was_counted = not told[good - 1]
+            self._counted |= not told[:good].all()
+        if good == count:
+            return steps, good, ""
+        if unknown[good]:
+            return steps, good, (
+                "A frame came without energies, which alone tell the step in version 2: give "
+                "--every, the steps between two frames, as the engine is set to."
+            )  # fmt: skip
+        if homeless[good]:
+            return steps, good, (
+                "Energies came after frames without them, and the stream was opened with no place "
+                "for them: give --energies if the first frame may have none."
+            )  # fmt: skip
+        return steps, good, (
+            f"The energies tell step {steps[good]} where counting came to {expected[good]}: give "
+            "--every, the steps between two frames, and --first-step as the engine is set to."
+        )  # fmt: skip
+
+    def _convert(
+        self, frames: Frames, steps: npt.NDArray[np.int64], count: int
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64], Columns]:
+        steps = steps[:count]
         times: npt.NDArray[np.float64]
         if frames.times is not None:
-            times = frames.times * np.float64(self._units.factor("time"))
+            times = frames.times[:count] * np.float64(self._units.factor("time"))
         else:
             times = steps.astype(np.float64) * self._gaps.timestep + self._gaps.start_time
-        columns: Columns = dict(frames.vectors)
+        columns: Columns = {name: values[:count] for name, values in frames.vectors.items()}
         if "box" in columns:
             columns["box"] = columns["box"].astype(np.float64)
         elif self._box is not None:
             columns["box"] = np.broadcast_to(self._box, (count, 3, 3))
-        if frames.energies is not None:
+        if self._energies:
+            sent = frames.energies
             for name in ENERGY_NAMES:
-                columns[name] = frames.energies[name]
+                columns[name] = (
+                    np.full(count, np.nan, np.float32) if sent is None else sent[name][:count]
+                )
         return steps, times, columns
 
 

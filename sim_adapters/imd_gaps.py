@@ -34,6 +34,8 @@ class Gaps:
     """Steps between frames where the session does not number them; 0 if it is not known."""
     first_step: int = -1
     """Step of the first frame, for the same case; -1 for `every`."""
+    energies: bool = False
+    """Whether energies of version 2 will come, though the first frame may have none."""
 
 
 def make_box(numbers: tuple[float, ...]) -> npt.NDArray[np.float64] | None:

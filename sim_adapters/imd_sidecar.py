@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 
 from bridge.commands import Event
 from bridge.errors import ConfigError, ConnectionLost, HeadraceError, NobodyListening
@@ -19,7 +20,7 @@ from bridge.staging.spread import connect
 from bridge.steering import CommandChannel
 from bridge.transports.imd import EngineConnection, Frames, Kind
 from sim_adapters.imd_commands import EngineCommands, list_capabilities
-from sim_adapters.imd_frames import Converter
+from sim_adapters.imd_frames import Columns, Converter
 from sim_adapters.imd_gaps import Gaps
 from sim_adapters.imd_table import ImdTable
 from sim_adapters.imd_units import engine_units
@@ -97,13 +98,13 @@ class Sidecar:
             engine.send(Kind.RATE, table.rate)
         units = engine_units(table.engine, table.units, engine.info.version)
         first = self._wait_for_first(engine)
-        if table.rate and first.steps is None:
+        if table.rate and not first.first_numbered:
             raise ConfigError(
                 "The engine does not number its frames, so nobody knows from which on another "
                 "rate holds: set the rate in the engine, and give it by --every."
             )
         converter = Converter(engine.info, first, units, self._gaps)
-        stream = self._open(converter, numbered=first.steps is not None)
+        stream = self._open(converter, numbered=first.first_numbered)
         commands = EngineCommands(
             engine, stream.channel, pull=table.pull, force=units.pull,
             patience=table.command_patience,
@@ -157,7 +158,19 @@ class Sidecar:
     def _put(
         self, stream: _Stream, converter: Converter, frames: Frames, commands: EngineCommands
     ) -> None:
-        steps, times, columns = converter.convert(frames)
+        for steps, times, columns in converter.convert(frames):
+            self._put_new(stream, converter, commands, steps, times, columns)
+        commands.counted = converter.counts
+
+    def _put_new(
+        self,
+        stream: _Stream,
+        converter: Converter,
+        commands: EngineCommands,
+        steps: npt.NDArray[np.int64],
+        times: npt.NDArray[np.float64],
+        columns: Columns,
+    ) -> None:
         if steps[0] <= stream.step or (steps[1:] <= steps[:-1]).any():
             # An engine that began again from a checkpoint, or ran 0 steps, sends some once more.
             before = np.maximum.accumulate(np.r_[stream.step, steps[:-1]])

@@ -31,6 +31,9 @@ class ImdTable(msgspec.Struct, frozen=True, kw_only=True):
         Of a session that sends none; see `sim_adapters.imd_gaps.make_box`.
     timestep, start_time, every, first_step
         Of a session that sends none; see `sim_adapters.imd_gaps.Gaps`.
+    energies
+        Whether a version 2 engine sends energies even if its first frame comes without. They are
+        not numbers in frames beside which none come, and `every` numbers those frames.
     rate
         Steps between frames to ask the engine for; 0 to leave it as it is.
     pull
@@ -60,6 +63,7 @@ class ImdTable(msgspec.Struct, frozen=True, kw_only=True):
     start_time: float = 0.0
     every: int = 0
     first_step: int = -1
+    energies: bool = False
     rate: int = 0
     pull: dict[str, PullGroup] = {}
     wait: bool | None = None

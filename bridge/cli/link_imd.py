@@ -63,6 +63,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     gaps.add_argument(
         "--first-step", type=int, default=-1, help="step of the first frame (default: --every)"
     )
+    gaps.add_argument(
+        "--energies",
+        action="store_true",
+        help="energies will come (version 2), though the first frame may have none",
+    )
     steer = parser.add_argument_group("steering")
     steer.add_argument("--rate", type=int, default=0, help="ask for a frame each so many steps")
     steer.add_argument(
@@ -96,8 +101,8 @@ def execute(arguments: argparse.Namespace) -> int:
         "wait": {"wait": True, "go-on": False, None: None}[arguments.when_left],
     }  # fmt: skip
     for name in (
-        "engine", "units", "atoms", "timestep", "start_time", "every", "first_step", "rate",
-        "patience", "silence", "reconnect",
+        "engine", "units", "atoms", "timestep", "start_time", "every", "first_step", "energies",
+        "rate", "patience", "silence", "reconnect",
     ):  # fmt: skip
         table[name] = getattr(arguments, name)
     adapter = load_adapter(table, Path.cwd(), "headrace link-imd")

@@ -172,6 +172,69 @@ def test_nothing_is_guessed(
     assert message in read_events(client)["imd_failed"].message
 
 
+@pytest.mark.parametrize("engine", ["namd", "gromacs"])
+@pytest.mark.parametrize("packets", ["EPPPEPPPEP", "PPEPPPEPP", "PEPPPEPPPE"])
+def test_version_2_with_energies_beside_some_frames(
+    stager: Stager, client: StagerClient, packets: str, engine: str
+):
+    x = RNG.normal(size=(7, ATOMS, 3)).astype("f4")
+    ahead = 1 if engine == "gromacs" else 0
+    before = packets.startswith("PE")
+    data, at = b"", 0
+    for one in packets:
+        if one == "P":
+            data += vectors(COORDINATES, x[at])
+            at += 1
+        else:
+            data += energies(10 * (at - before) + ahead)
+    server = Engine(lambda s: s.send(data), version=2)
+    sidecar = Sidecar(
+        stager.address, server.port, engine=engine, every=10, first_step=0, timestep=0.5,
+        energies=True,
+    )  # fmt: skip
+    found = read_stream(client, "md")
+    assert sidecar.join() is None
+    server.close()
+    assert found.steps.tolist() == [10 * i for i in range(7)]
+    assert found.times.tolist() == [5.0 * i for i in range(7)]
+    close(found, "positions", x * 0.1)
+    temperature = np.full(7, np.nan)
+    told = [2, 5] if packets.startswith("PP") else [0, 3, 6]
+    temperature[told] = [300.0 + 10 * i + ahead for i in told]
+    close(found, "temperature", temperature)
+    assert np.isnan(found["total_energy"]).tolist() == np.isnan(temperature).tolist()
+    assert "beside which the engine sends none" in client.schema("md").attributes["energies"]
+
+
+@pytest.mark.parametrize(
+    ("packets", "table", "steps", "message"),
+    [
+        ("EPEPP", {}, [0, 10], "give --every, the steps between two frames"),
+        ("PPEP", {"every": 10, "first_step": 0}, [0, 10], "give --energies"),
+        ("PPEP", {"every": 5, "energies": True}, [5, 10], "step 20 where counting came to 15"),
+        ("EPPEP", {"every": 5}, [0, 5], "step 20 where counting came to 10"),
+    ],
+)
+def test_energies_that_would_be_lost_and_steps_that_would_be_guessed(
+    stager: Stager, client: StagerClient, packets: str, table: dict[str, object],
+    steps: list[int], message: str,
+):  # fmt: skip
+    data, at = b"", 0
+    for one in packets:
+        data += vectors(COORDINATES, np.ones((ATOMS, 3))) if one == "P" else energies(10 * at)
+        at += one == "P"
+    server = Engine(lambda s: s.send(data), version=2)
+    sidecar = Sidecar(stager.address, server.port, engine="namd", timestep=0.5, **table)
+    error = sidecar.join()
+    server.close()
+    assert isinstance(error, ConfigError)
+    assert message in str(error)
+    # What came before is not lost, and the stream is not taken for finished.
+    with client.fetch({"frames/md": 0}, wait=30.0) as got:
+        assert [int(s) for batch in got.batches for s in batch.steps] == steps
+        assert not got.finished
+
+
 def test_boxes():
     assert make_box(()) is None
     np.testing.assert_allclose(make_box((1.0, 2.0, 3.0)), np.diag([1.0, 2.0, 3.0]))
@@ -338,6 +401,29 @@ def test_what_engines_get_wrong_is_an_event_too(
     assert message in event.message
     assert (event.level, event.simulation) == ("error", "md")
     assert all(not t.finished for t in client.topics("frames/"))
+
+
+def test_no_other_rate_where_frames_are_counted(
+    stager: Stager, client: StagerClient, send, answers
+):
+    end = threading.Event()
+
+    def serve(server: Engine) -> None:
+        server.send(energies(0) + vectors(COORDINATES, np.ones((ATOMS, 3))) * 3)
+        end.wait(60.0)
+
+    server = Engine(serve, version=2)
+    sidecar = Sidecar(stager.address, server.port, engine="namd", every=10, timestep=0.5)
+    wait_until(
+        lambda: any(t.name == "frames/md" and t.end == 3 for t in client.topics()), "the frames"
+    )
+    send(Command("interval", "md", "rate", value=5.0))
+    wait_until(lambda: "rate" in answers("md"), "the answer")
+    end.set()
+    assert sidecar.join() is None
+    server.close()
+    assert answers("md")["rate"].outcome == "refused"
+    assert "numbers only some of its frames" in answers("md")["rate"].reason
 
 
 def test_an_engine_that_falls_silent(stager: Stager, client: StagerClient):

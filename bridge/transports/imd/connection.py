@@ -62,9 +62,17 @@ class Frames:
     """Length of a step, in the unit of time."""
     energies: npt.NDArray[Any] | None
     """Energy block of each, as `bridge.transports.imd.layout.energy_dtype` describes it."""
+    told: npt.NDArray[np.bool_] | None = None
+    """Which of them came with energies, where only some did; those of the others are not numbers,
+    and their steps, which version 2 tells by energies alone, are -1. None if all or none have."""
     vectors: dict[str, npt.NDArray[Any]]
     """``positions``, ``velocities`` and ``forces``, of shape (count, atoms, 3), float32; ``box`` of
     shape (count, 3, 3)."""
+
+    @property
+    def first_numbered(self) -> bool:
+        """Whether the first of them has a step."""
+        return self.steps is not None and (self.told is None or bool(self.told[0]))
 
 
 class EngineConnection(Closing):

@@ -17,7 +17,8 @@ from bridge.errors import (
     ProtocolError,
     VersionMismatch,
 )
-from bridge.transports.imd import EngineConnection, Frames, Kind
+from bridge.transports.imd import EngineConnection, Frames, Kind, SessionInfo
+from bridge.transports.imd.intake import Intake, open_intake
 from tests.bridge.transports.imd.engine import (
     BOX,
     COORDINATES,
@@ -44,18 +45,28 @@ def session(engine: Engine, **more: object) -> Iterator[EngineConnection]:
         engine.close()
 
 
+def split_frames(frames: Frames) -> list[dict[str, np.ndarray]]:
+    """Return each frame by itself, copied."""
+    out: list[dict[str, np.ndarray]] = []
+    for row in range(frames.count):
+        found = {k: v[row].copy() for k, v in frames.vectors.items()}
+        for name in ("steps", "times", "energies"):
+            values = getattr(frames, name)
+            if values is not None:
+                found[name] = values[row].copy()
+        if frames.told is not None:
+            assert frames.steps is not None
+            assert frames.told[row] == (frames.steps[row] >= 0)
+        out.append(found)
+    return out
+
+
 def read_all(connection: EngineConnection) -> list[dict[str, np.ndarray]]:
     """Return each frame by itself, copied."""
     out: list[dict[str, np.ndarray]] = []
     while (frames := connection.read(60.0)) is not None:
         assert isinstance(frames, Frames)
-        for row in range(frames.count):
-            found = {k: v[row].copy() for k, v in frames.vectors.items()}
-            for name in ("steps", "times", "energies"):
-                values = getattr(frames, name)
-                if values is not None:
-                    found[name] = values[row].copy()
-            out.append(found)
+        out += split_frames(frames)
     assert connection.ended, "Nothing came within 60 s."
     return out
 
@@ -129,6 +140,89 @@ def test_version_2(order: str, first: str, atoms: int):
             assert one["energies"]["temperature"] == 300.0 + 5 * i
 
 
+def take(intake: Intake) -> list[dict[str, np.ndarray]]:
+    fields = intake.take()
+    return [] if fields is None else split_frames(Frames(**fields))
+
+
+# What comes, E for energies and P for positions, and which frames have the energies.
+SPARSE = {
+    "EPPPEPPPEP": [0, 3, 6],
+    "EPEPEPP": [0, 1, 2],
+    "PPEPPPEP": [2, 5],
+    "PEPPPEPP": [0, 3],
+    "PEPEPPE": [0, 1, 3],
+    "PEPPPPP": [0],
+}
+
+
+def encode_packets(packets: str, x: np.ndarray, order: str) -> list[bytes]:
+    frames = iter(x)
+    told = iter(SPARSE[packets])
+    return [
+        vectors(COORDINATES, next(frames), order) if one == "P" else energies(next(told), order)
+        for one in packets
+    ]
+
+
+def check_sparse(found: list[dict[str, np.ndarray]], packets: str, x: np.ndarray) -> None:
+    assert len(found) == len(x)
+    for i, one in enumerate(found):
+        assert np.array_equal(one["positions"], x[i].astype("f4"))
+        if i in SPARSE[packets]:
+            assert int(one["steps"]) == i
+            assert one["energies"]["temperature"] == 300.0 + i
+        else:
+            assert int(one.get("steps", -1)) == -1
+            assert "energies" not in one or np.isnan(one["energies"]["temperature"])
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("packets", SPARSE)
+def test_version_2_with_energies_beside_some_frames(order: str, packets: str):
+    # Two such frames fill the buffer.
+    x = RNG.normal(size=(packets.count("P"), 60_000, 3))
+    data = encode_packets(packets, x, order)
+    engine = Engine(lambda e: [e.send(one) for one in data], version=2, order=order)  # type: ignore[func-returns-value]
+    with session(engine) as connection:
+        check_sparse(read_all(connection), packets, x)
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("packets", [*SPARSE, "version 3"])
+def test_split_at_every_byte(order: str, packets: str):
+    if packets == "version 3":
+        info = SessionInfo(version=3, order=order, time=True, energies=True)  # type: ignore[arg-type]
+        x = RNG.normal(size=(3, 2, 3))
+        data = b"".join(frame_v3(i, x[i], energy=True, order=order) for i in range(3))
+    else:
+        info = SessionInfo(version=2, order=order)  # type: ignore[arg-type]
+        x = RNG.normal(size=(packets.count("P"), 2, 3))
+        data = b"".join(encode_packets(packets, x, order))
+    for cut in range(1, len(data)):
+        intake = open_intake(info, None)
+        found: list[dict[str, np.ndarray]] = []
+        for part in (data[:cut], data[cut:]):
+            while part:
+                assert intake.need > 0
+                room = intake.room()
+                count = min(len(part), len(room))
+                room[:count] = part[:count]
+                intake.filled(count)
+                part = part[count:]
+                if intake.full:
+                    found += take(intake)
+            found += take(intake)
+        intake.end()
+        found += take(intake)
+        assert intake.pending == 0
+        if packets == "version 3":
+            assert [int(one["steps"]) for one in found] == [0, 1, 2]
+            assert np.array_equal([one["positions"] for one in found], x.astype("f4"))
+        else:
+            check_sparse(found, packets, x)
+
+
 def test_requests_and_forces_arrive():
     def serve(engine: Engine) -> None:
         engine.wait_for(lambda: len(engine.pulls) == 1 and engine.asked_for(PAUSE))
@@ -159,10 +253,6 @@ def test_requests_and_forces_arrive():
         (3, head(BOX, 1) + bytes(500), ProtocolError, "type 13 .* came where time"),
         (2, head(77, 1), ProtocolError, "type 77 and length 1 came"),
         (2, head(COORDINATES, -1), ProtocolError, "frames of -1 atoms"),
-        (2, vectors(COORDINATES, np.zeros((4, 3))) * 2 + energies(3), ProtocolError,
-         "Energies came after frames without"),
-        (2, energies(3) + vectors(COORDINATES, np.zeros((4, 3))) * 3, ProtocolError,
-         "without energies after frames that had"),
     ],
 )  # fmt: skip
 def test_what_engines_get_wrong_is_told(
