@@ -225,7 +225,7 @@ class Producer:
             opened.stamp = io.now()
         opened.filled = row + 1
         if io.idle:
-            io.send_soon(self._frame_bytes)
+            io.wake()
         return True
 
     def next_row(self, timeout: float | None = None) -> dict[str, npt.NDArray[Any]] | None:

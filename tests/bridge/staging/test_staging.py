@@ -113,6 +113,16 @@ def test_a_long_poll_ends_when_something_comes(stager: Stager, client: StagerCli
         timer.join()
 
 
+def test_a_frame_that_comes_long_after_the_one_before_waits_for_no_others(
+    stager: Stager, client: StagerClient
+):
+    with producer(stager, linger=3600.0) as p:
+        p._io._spoke = -float("inf")  # what was sent last, when the stream was opened
+        p.put(0, 0.0, frame(0))
+        p.flush(60.0)
+    assert read_all(client, "w0") == [0]
+
+
 def test_an_empty_answer_at_the_time_limit(client: StagerClient):
     assert not client.fetch({"frames/nobody": 0}, wait=0.05)
     with pytest.raises(UnknownTopic, match="no topic 'frames/nobody'"):
