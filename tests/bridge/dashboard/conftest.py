@@ -11,6 +11,7 @@ from bridge.dashboard.feed import Feed
 from bridge.staging import Stager
 from tests.bridge.dashboard.feeding import Script, decide, report, tell, wait_for
 from tests.bridge.dashboard.serving import Served, results
+from tests.open_ends import lasting
 
 HOSTILE = "</script><script>alert(1)</script>"
 
@@ -20,6 +21,7 @@ def live() -> Iterator[tuple[Stager, Script]]:
     """A stager, and the first of two simulations."""
     with Stager() as stager:
         stager.start()
+        lasting.add(stager.address)
         a, b = Script(stager.address, "a"), Script(stager.address, "b")
         for script in (a, b):
             script.put(30)

@@ -1,0 +1,53 @@
+"""What a module of tests leaves open is told there, and not where it happens to be collected.
+
+A channel that nobody closed warns when it is garbage, and warnings are errors: a ring of garbage
+would make any later test fail.
+"""
+
+from __future__ import annotations
+
+import gc
+import sys
+import weakref
+from typing import Any
+
+__all__ = ["find_left_open", "lasting", "note"]
+
+lasting: set[str] = set()
+"""Addresses of stagers that serve several modules of tests: of session-wide fixtures."""
+
+_opened_in: weakref.WeakKeyDictionary[Any, str] = weakref.WeakKeyDictionary()
+
+
+def _find_ends() -> list[Any]:
+    # Tests that need no transport do not import it for this.
+    module = sys.modules.get("bridge.transports.context")
+    return [] if module is None else list(module.open_ends)
+
+
+def note(test: str) -> None:
+    """Take note that whatever is open and was not before was opened in this test."""
+    for end in _find_ends():
+        _opened_in.setdefault(end, test)
+
+
+def find_left_open(*, over: bool) -> list[str]:
+    """Describe the ends that are still open.
+
+    Parameters
+    ----------
+    over
+        No test comes after this: nothing may last.
+    """
+
+    def find() -> list[Any]:
+        return [end for end in _find_ends() if over or end.address not in lasting]
+
+    if find():
+        # What closes itself when it is dropped may be part of a ring.
+        gc.collect()
+    return [
+        f"{end!r}, opened {getattr(end, '_opened_by', 'somewhere')} during "
+        f"{_opened_in.get(end, 'the teardown')}"
+        for end in find()
+    ]
