@@ -12,6 +12,9 @@ from tests.open_ends import find_left_open, note
 
 os.environ.setdefault("HEADRACE_DASHBOARD", "off")
 
+_FAILURES = pytest.StashKey[int]()
+"""How many tests had failed when the module before had ended."""
+
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> Iterator[None]:
@@ -22,7 +25,10 @@ def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> 
     engines = "pyspark" in sys.modules or "pyflink" in sys.modules
     if engines or (nextitem is not None and nextitem.path == item.path):
         return
-    left = find_left_open(over=nextitem is None)
+    failures = item.session.testsfailed
+    failed = failures > item.session.stash.get(_FAILURES, 0)
+    item.session.stash[_FAILURES] = failures
+    left = find_left_open(over=nextitem is None, failed=failed)
     if left:
         pytest.fail(
             f"{item.path.name} left open, now that all its tests are over: {'; '.join(left)}. "
