@@ -1,4 +1,4 @@
-"""All threads of a process give way, those that were there before among them."""
+"""All threads of a process give way, those that were there before too; garbage is left longer."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import sys
 from bridge.dashboard.priority import TASKS
 
 SCRIPT = f"""
-import json, os, pathlib, threading
-from bridge.dashboard.priority import give_way
+import gc, json, os, pathlib, threading
+from bridge.dashboard.priority import clean_up_rarely, give_way
 
 def nice():
     tasks = pathlib.Path({str(TASKS)!r})
@@ -24,7 +24,8 @@ give_way(3)
 threading.Thread(target=over.wait).start()
 after = nice()
 give_way(40)
-print(json.dumps([before, after, nice()]))
+clean_up_rarely()
+print(json.dumps([before, after, nice(), gc.get_freeze_count(), gc.get_threshold()[0]]))
 over.set()
 """
 
@@ -33,9 +34,11 @@ def test_threads_from_before_give_way_too() -> None:
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=True
     )
-    before, after, least = json.loads(done.stdout)
+    before, after, least, frozen, young = json.loads(done.stdout)
     now = os.getpriority(os.PRIO_PROCESS, 0)
     assert set(before) == {now}
     assert len(after) == len(before) + 1 >= 3
     assert set(after) == {min(19, now + 3)}
     assert set(least) == {19}
+    assert frozen > 1000
+    assert young > 700
