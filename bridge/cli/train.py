@@ -15,6 +15,7 @@ from rich.table import Table
 from bridge.cli.stager_options import add_stager_arguments
 from bridge.cli.stopping import stopped_by_signal
 from bridge.config import parse_duration, read_toml, to_struct
+from bridge.dashboard.priority import give_way
 from bridge.errors import ConfigError
 from bridge.runs.configuration import TrainingTable
 from bridge.runs.keyfiles import client_keys
@@ -89,6 +90,7 @@ def execute(arguments: argparse.Namespace) -> int:
         if team_report is not None:
             _show(team_report, arguments)
         return 0
+    give_way(table.nice)
     console = Console(stderr=True)
     live = Live(console=console, transient=True, auto_refresh=False)
     with (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -40,7 +41,8 @@ class Count(GlobalOperator):
         self.frames += len(batch)
         if self.registry:
             Path(self.registry).mkdir(parents=True, exist_ok=True)
-            (Path(self.registry) / "count").write_text(f"{self.frames} {self.seed}")
+            nice = os.getpriority(os.PRIO_PROCESS, 0)
+            (Path(self.registry) / "count").write_text(f"{self.frames} {self.seed} {nice}")
         return batch.with_columns({"count": np.full(len(batch), self.frames)})
 
     def finish(self, context: Context) -> None:
@@ -66,6 +68,11 @@ def stager(tmp_path: Path) -> Iterator[Stager]:
 def make(folder: Path, **changes: object) -> Training:
     table = TrainingTable(operators=({"use": COUNT},), **changes)  # type: ignore[arg-type]
     return Training(name="count", table=table, base=str(folder), where="train.toml")
+
+
+def niceness() -> int:
+    """What a trainer's is that was told nothing."""
+    return min(19, os.getpriority(os.PRIO_PROCESS, 0) + TrainingTable().nice)
 
 
 def feed(stager: Stager, name: str, *script: object) -> ScriptedSource:
@@ -124,7 +131,7 @@ def test_train_reads_along_with_a_stager(stager: Stager, tmp_path: Path) -> None
     )  # fmt: skip
     assert said["frames"] == 70
     assert said["figures"]["Count"]["count"] == 70
-    assert (tmp_path / "out" / "models" / "count").read_text() == "70 7"
+    assert (tmp_path / "out" / "models" / "count").read_text() == f"70 7 {niceness()}"
     with StagerClient(stager.address) as client:
         (topic,) = client.topics("results/count/")
         assert topic.end > 0
@@ -141,10 +148,11 @@ def test_a_run_has_its_trainings_beside_it(tmp_path: Path) -> None:
     assert report["outcome"] == "finished"
     log = (tmp_path / "run" / "logs" / "trainer-count.log").read_text()
     assert "The trainer has ended" in log
-    seen, seed = (tmp_path / "run" / "models" / "count").read_text().split()
+    seen, seed, nice = (tmp_path / "run" / "models" / "count").read_text().split()
     # What was there before it began to read may be gone.
     assert 0 < int(seen) <= report["frames"]
     assert seed == "3"
+    assert int(nice) == niceness()
     assert (tmp_path / "run" / "ledger.jsonl").is_file()
 
 
