@@ -37,6 +37,9 @@ from bridge.staging.topic import Held, TopicLog
 
 __all__ = ["FrameLog", "segment_size"]
 
+_MOST_ROWS = 1 << 62
+"""Rows of a frame, at most: their numbers fit 64 bits."""
+
 MAX_PENDING_STEPS = 1024
 """Steps that may wait for blocks of other ranks before the quick ranks wait, too, or, where the
 policy drops frames, the oldest is given up."""
@@ -375,6 +378,7 @@ class FrameLog(TopicLog[Entry]):
             or part.row < 0
             or part.count < 1
             or part.row + part.count > part.capacity
+            or not 0 <= part.start <= _MOST_ROWS
         ):
             raise ProtocolError(f"A commit to {self.name} does not fit its segment: {part}.")
         if held.rank >= 0:

@@ -1,8 +1,8 @@
-"""Where items lie, in columns of numbers: a log of millions of items is no heap of objects."""
+"""Where items lie, as packed numbers: a log of millions of items is no heap of objects."""
 
 from __future__ import annotations
 
-from array import array
+import struct
 from typing import Any
 
 import msgspec
@@ -35,47 +35,45 @@ class StoredRecord(msgspec.Struct, frozen=True):
     stamp: float
 
 
-class _Columns:
-    """Columns of the same length, of which the first rows can be forgotten."""
+class _Rows:
+    """Packed rows, of which the first can be forgotten."""
 
-    __slots__ = ("_columns",)
+    __slots__ = ("_data", "_row")
 
-    def __init__(self, types: str) -> None:
-        self._columns: tuple[Any, ...] = tuple(array(t) for t in types)
+    def __init__(self, row: str) -> None:
+        self._row = struct.Struct(row)
+        self._data = bytearray()
 
     def __len__(self) -> int:
-        return len(self._columns[0])
+        return len(self._data) // self._row.size
 
     def forget(self, count: int) -> None:
         """Forget the first `count` rows."""
-        for column in self._columns:
-            del column[:count]
+        del self._data[: count * self._row.size]
+
+    def _at(self, index: int) -> tuple[Any, ...]:
+        return self._row.unpack_from(self._data, index * self._row.size)
 
 
-class RecordIndex(_Columns):
+class RecordIndex(_Rows):
     """Records: 48 bytes each."""
 
     __slots__ = ()
 
     def __init__(self) -> None:
-        super().__init__("qqqqQd")
+        super().__init__("=qqqqQd")
 
     def append(self, item: StoredRecord) -> None:
         """Add a record at the end."""
-        row = (
+        self._data += self._row.pack(
             item.offset, item.segment, item.position, item.length, item.checksum, item.stamp
-        )  # fmt: skip
-        for column, value in zip(self._columns, row, strict=True):
-            column.append(value)
-
-    def __getitem__(self, index: int) -> StoredRecord:
-        offset, segment, position, length, checksum, stamp = (c[index] for c in self._columns)
-        return StoredRecord(
-            int(offset), int(segment), int(position), int(length), int(checksum), stamp
         )
 
+    def __getitem__(self, index: int) -> StoredRecord:
+        return StoredRecord(*self._at(index))
 
-class EntryIndex(_Columns):
+
+class EntryIndex(_Rows):
     """Frames: 88 bytes an entry of one part; the parts of decomposed frames are kept beside.
 
     An entry of one row each, as a slow simulation makes them, took 700 bytes as an object.
@@ -84,28 +82,25 @@ class EntryIndex(_Columns):
     __slots__ = ("_more",)
 
     def __init__(self) -> None:
-        super().__init__("qqdqqqqqQqq")
+        super().__init__("=qqdqqqqqQqq")
         self._more: dict[int, tuple[Part, ...]] = {}
 
     def append(self, item: Entry) -> None:
         """Add an entry at the end."""
         p = item.parts[0]
-        row = (
+        self._data += self._row.pack(
             item.offset, item.count, item.stamp, p.segment, p.position, p.capacity, p.row,
             p.count, p.checksum, p.lead, p.start,
         )  # fmt: skip
-        for column, value in zip(self._columns, row, strict=True):
-            column.append(value)
         if len(item.parts) > 1 or p.ids or p.rank:
             self._more[item.offset] = tuple(item.parts)
 
     def __getitem__(self, index: int) -> Entry:
         (
             offset, count, stamp, segment, position, capacity, row, rows, checksum, lead, start
-        ) = (c[index] for c in self._columns)  # fmt: skip
+        ) = self._at(index)  # fmt: skip
         parts = self._more.get(offset)
         if parts is None:
-            # Arrays of integers give integers.
             part = Part(segment, position, capacity, row, rows, checksum, lead, False, start, 0)
             return Entry(offset, count, [part], stamp)
         return Entry(offset, count, list(parts), stamp)
@@ -113,6 +108,6 @@ class EntryIndex(_Columns):
     def forget(self, count: int) -> None:
         """Forget the first `count` entries."""
         if self._more:
-            for offset in self._columns[0][:count]:
-                self._more.pop(int(offset), None)
+            for index in range(count):
+                self._more.pop(self._at(index)[0], None)
         super().forget(count)

@@ -209,6 +209,8 @@ def hostile(incarnation: int) -> dict[str, m.Request]:
         "rows beyond the chunk": commit(m.Part(0, 0, 10, 8, 5, 0)),
         "negative rows": commit(m.Part(0, 0, 10, -3, 1, 0)),
         "no rows": commit(m.Part(0, 0, 10, 0, 0, 0)),
+        "a first row beyond all numbers": commit(m.Part(0, 0, 10, 0, 1, 0, start=1 << 63)),
+        "a negative first row": commit(m.Part(0, 0, 10, 0, 1, 0, start=-1)),
         "not aligned": commit(m.Part(0, 3, 10, 0, 1, 0)),
         "a hole in the numbers": commit(part, sequence=77),
         "a rank that is none": m.Lease(9, "w0", incarnation, 100, 5),
