@@ -92,7 +92,7 @@ def test_an_engine_is_left_decently_on_a_signal(stager: Stager):
             assert got.batches
         process.send_signal(signal.SIGTERM)
         process.communicate(timeout=60)
-        assert process.returncode == 1
+        assert process.returncode == 130
         assert not client.status("frames/imd").finished
     engine.close()
     assert engine.received[-1][0] == DISCONNECT
