@@ -73,9 +73,7 @@ def test_what_waits_does_not_keep_the_room_that_it_waits_for(
     thread.join()
 
 
-def test_large_frames_that_are_gathered_are_read_as_one_batch(
-    stager: Stager, client: StagerClient
-):
+def test_large_frames_that_are_gathered_are_read_as_one_batch(stager: Stager, client: StagerClient):
     schema = StreamSchema.from_arrays({"x": np.zeros((1 << 17, 3), np.float32)})
     options = StreamOptions(segment=16 << 20)
     with Producer("w0", schema, address=stager.address, options=options, mapped=True) as target:
