@@ -17,6 +17,7 @@ from bridge.runs.keyfiles import client_keys
 from bridge.runs.team import TeamPlan
 from bridge.runs.training import TrainingReport
 from bridge.runs.worker import work
+from bridge.staging.client_like import ClientLike
 from bridge.staging.spread import connect
 
 __all__ = ["train_on_spark"]
@@ -55,13 +56,46 @@ def train_on_spark(plan: TeamPlan, output: Path, *, local: bool = False) -> Trai
 
 
 def _worker(encoded: str, output: str, job: str, local: bool) -> str:
-    """Be one worker; torchrun says which one. What that of rank 0 returns is what the job does."""
+    """Be one worker; torchrun says which one. All return what worker 0 has to report."""
     plan = msgspec.json.decode(encoded.encode(), type=TeamPlan)
     rank = int(os.environ["RANK"])
     host = "127.0.0.1" if local else socket.gethostbyname(os.environ["MASTER_ADDR"])
     plan = msgspec.structs.replace(plan, host=host, port=_meet(plan, rank, host, job))
     report = work(plan, rank, Path(output))
-    return msgspec.json.encode(report).decode()
+    return _agree(plan, rank, job, msgspec.json.encode(report)).decode()
+
+
+def _agree(plan: TeamPlan, rank: int, job: str, report: bytes) -> bytes:
+    """Return what worker 0 reports, to all of them.
+
+    Workers beside the driver write what they return into one file of the distributor, one over the
+    other: so they had better return the same.
+    """
+    with connect(plan.stager, name=f"report {rank}", keys=client_keys(plan.keys)) as client:
+        if rank == 0:
+            client.append(_topic(plan, job), [report])
+            return report
+        return _await(client, plan, rank, job, 1, "to report")
+
+
+def _topic(plan: TeamPlan, job: str) -> str:
+    return f"training/{plan.training.name}/{job}"
+
+
+def _await(
+    client: ClientLike, plan: TeamPlan, rank: int, job: str, offset: int, what: str
+) -> bytes:
+    """Return what worker 0 said, first or second; blocks."""
+    topic = _topic(plan, job)
+    deadline = time.monotonic() + plan.timeout
+    while time.monotonic() < deadline:
+        with client.fetch({topic: offset}, wait=1.0) as fetched:
+            if fetched.records:
+                return bytes(fetched.records[0].data)
+    raise NobodyListening(
+        f"Worker {rank} waited {plan.timeout:g} s for worker 0 of the training "
+        f"{plan.training.name!r} {what}; look at the log of its executor."
+    )
 
 
 def _meet(plan: TeamPlan, rank: int, host: str, job: str) -> int:
@@ -69,20 +103,11 @@ def _meet(plan: TeamPlan, rank: int, host: str, job: str) -> int:
 
     That which torchrun names is in use by torchrun.
     """
-    topic = f"training/{plan.training.name}/{job}"
     with connect(plan.stager, name=f"meet {rank}", keys=client_keys(plan.keys)) as client:
         if rank == 0:
             with socket.socket() as found:
                 found.bind((host, 0))
                 port: Any = found.getsockname()[1]
-            client.append(topic, [str(port).encode()])
+            client.append(_topic(plan, job), [str(port).encode()])
             return int(port)
-        deadline = time.monotonic() + plan.timeout
-        while time.monotonic() < deadline:
-            with client.fetch({topic: 0}, wait=1.0) as fetched:
-                if fetched.records:
-                    return int(bytes(fetched.records[0].data))
-    raise NobodyListening(
-        f"Worker {rank} waited {plan.timeout:g} s for worker 0 of the training "
-        f"{plan.training.name!r} to say where it is; look at the log of its executor."
-    )
+        return int(_await(client, plan, rank, job, 0, "to say where it is"))
