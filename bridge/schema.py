@@ -12,13 +12,25 @@ import numpy as np
 
 from bridge.errors import SchemaError
 
-__all__ = ["MAX_FRAME_BYTES", "StreamSchema", "Topology", "Variable", "check_name"]
+__all__ = [
+    "MAX_FRAME_BYTES",
+    "StreamSchema",
+    "Topology",
+    "Variable",
+    "check_name",
+    "plain_unit",
+]
 
 MAX_FRAME_BYTES = 1 << 32
 """Largest frame that a schema may declare, in bytes (4 GiB)."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,127}")
 _KINDS = "biufcS"
+
+
+def plain_unit(unit: str) -> str:
+    """Return a unit as people read it: "1" is how many codes say that there is none."""
+    return "" if unit == "1" else unit
 
 
 def check_name(name: str, what: str) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 from bridge.errors import ConfigError, SchemaError
 from bridge.frames import FrameBatch
 from bridge.pipeline import Context, GlobalOperator
+from bridge.schema import plain_unit
 
 __all__ = ["StopAtTarget"]
 
@@ -114,8 +115,8 @@ class StopAtTarget(GlobalOperator):
         self._told = list(state["told"])
 
     def _tell(self, batch: FrameBatch, row: int, value: float, context: Context) -> None:
-        found = context.units.get(self.column, "")
-        unit = "°" if self.degrees else f" {found}" if found not in ("", "1") else ""
+        found = plain_unit(context.units.get(self.column, ""))
+        unit = "°" if self.degrees else f" {found}".rstrip()
         flat = batch[self.column].ndim == 1
         name = self.column if flat else f"{self.column}[{self.index}]"
         total = math.fsum(self._times.values())

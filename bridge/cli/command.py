@@ -22,6 +22,7 @@ from bridge.cli.steering import (
 )
 from bridge.commands import COMMAND_KINDS, Capability, FrameReference
 from bridge.errors import ConfigError
+from bridge.schema import plain_unit
 
 __all__ = ["add_arguments", "execute"]
 
@@ -128,9 +129,7 @@ def _list(found: dict[str, list[Capability]], *, as_json: bool) -> int:
     for row in rows:
         bounds = ("" if row[side] is None else f"{row[side]:g}" for side in ("minimum", "maximum"))
         what = f"{row['kind']} {row['parameter']}".rstrip()
-        # "1" is how many codes say that something has no unit.
-        unit = "" if row["unit"] == "1" else row["unit"]
-        texts = (row["simulation"], what, *bounds, unit, row["description"])
+        texts = (row["simulation"], what, *bounds, plain_unit(str(row["unit"])), row["description"])
         table.add_row(*(escape(str(text)) for text in texts))
     Console().print(table)
     return 0

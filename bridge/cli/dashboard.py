@@ -67,8 +67,8 @@ def execute(arguments: argparse.Namespace) -> int:
 
     from bridge.dashboard.opening import open_dashboard
     from bridge.dashboard.options import bind
-    from bridge.dashboard.priority import clean_up_rarely, give_way
     from bridge.dashboard.server import serve
+    from bridge.priority import clean_up_rarely, give_way
 
     logging.basicConfig(
         level=os.environ.get("HEADRACE_LOG", "WARNING").upper(),

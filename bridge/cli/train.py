@@ -15,8 +15,8 @@ from rich.table import Table
 from bridge.cli.stager_options import add_stager_arguments
 from bridge.cli.stopping import stopped_by_signal
 from bridge.config import parse_duration, read_toml, to_struct
-from bridge.dashboard.priority import give_way
 from bridge.errors import ConfigError
+from bridge.priority import give_way
 from bridge.runs.configuration import TrainingTable
 from bridge.runs.keyfiles import client_keys
 from bridge.runs.team import TeamPlan, run_team

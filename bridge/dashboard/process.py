@@ -15,10 +15,10 @@ import msgspec
 from bridge.config import parse_bytes
 from bridge.dashboard.opening import open_dashboard
 from bridge.dashboard.options import bind
-from bridge.dashboard.priority import clean_up_rarely, give_way
 from bridge.dashboard.server import serve
 from bridge.dashboard.stores.memory import Limits
 from bridge.errors import AddressInUse
+from bridge.priority import clean_up_rarely, give_way
 from bridge.runs.child import run_child
 from bridge.runs.dashboard import ADDRESS_FILE, Address, read_address
 from bridge.runs.dashboard_tables import DashboardTable

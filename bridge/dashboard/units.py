@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from bridge.schema import plain_unit
+
 __all__ = ["shown_of", "unit_of", "with_unit"]
 
 
@@ -25,8 +27,7 @@ def shown_of(name: str, run: Mapping[str, Any]) -> tuple[str, float]:
     unit = unit_of(name, run)
     if unit == "rad":
         return "°", 180.0 / np.pi
-    # "1" is how many codes say that there is no unit.
-    return "" if unit == "1" else unit, 1.0
+    return plain_unit(unit), 1.0
 
 
 def with_unit(name: str, unit: str) -> str:

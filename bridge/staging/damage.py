@@ -8,6 +8,9 @@ from bridge.staging.record_log import RecordLog
 
 __all__ = ["Damage"]
 
+_LOOK_EACH = 1024
+"""Records of a topic after which those that were released are forgotten."""
+
 
 class Damage:
     """Remembers which records are known to be damaged, and makes events of those that are new."""
@@ -20,6 +23,9 @@ class Damage:
         """Note that a reader passed over a record, and why."""
         known = self._known.setdefault(topic.name, set())
         if record.offset not in known:
+            if not len(known) % _LOOK_EACH:
+                # What was released since cannot be found again.
+                known.difference_update([offset for offset in known if offset < topic.low])
             known.add(record.offset)
             self._untold.setdefault(topic.name, ([], sentence))[0].append(record.offset)
 

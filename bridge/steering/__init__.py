@@ -13,6 +13,7 @@ from bridge.steering.ledger import (
     LedgerReader,
     read_ledger,
     state_of,
+    word_of,
 )
 from bridge.steering.restart import read_restart
 from bridge.steering.telling import tell_once
@@ -42,4 +43,5 @@ __all__ = [
     "read_restart",
     "state_of",
     "tell_once",
+    "word_of",
 ]

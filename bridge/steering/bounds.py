@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 
 from bridge.commands import Capability, Command
+from bridge.schema import plain_unit
 
 __all__ = ["describe_command", "find_fault"]
 
@@ -45,8 +46,7 @@ def _find_value_fault(command: Command, capability: Capability, what: str) -> st
     value = command.value
     if value is None:
         return f"The command to change the {what} carries no value."
-    # "1" is how many codes say that something has no unit.
-    unit = f" {capability.unit}" if capability.unit not in ("", "1") else ""
+    unit = f" {plain_unit(capability.unit)}".rstrip()
     if not math.isfinite(value):
         return f"The value {value} of the {what} is not a finite number."
     if value < capability.minimum:

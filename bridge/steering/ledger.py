@@ -32,6 +32,7 @@ __all__ = [
     "LedgerReader",
     "read_ledger",
     "state_of",
+    "word_of",
 ]
 
 COMMANDS = "commands/"
@@ -236,17 +237,24 @@ class Ledger:
 
 
 def state_of(line: LedgerLine, *, over: bool = False) -> str:
+    """Return what became of a command in one word; see `word_of`."""
+    return word_of(line.outcome, line.verdict, over=over)
+
+
+def word_of(outcome: str | None, verdict: str | None, *, over: bool = False) -> str:
     """Return what became of a command in one word: its outcome, or else its verdict.
 
     Parameters
     ----------
+    outcome, verdict
+        As a `LedgerLine` has them.
     over
         The run is over: what was sent and has no answer is ``unanswered``, and not ``sent``. Its
         simulation was killed, and nobody knows whether it had applied the command. (One that
         ended in good order has answered, or the stager for it.)
     """
-    if line.outcome or line.verdict not in (None, "sent"):
-        return line.outcome or line.verdict or ""
+    if outcome or verdict not in (None, "sent"):
+        return outcome or verdict or ""
     return "unanswered" if over else "sent"
 
 

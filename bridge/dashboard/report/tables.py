@@ -7,6 +7,7 @@ from typing import Any
 
 from bridge.dashboard.report.markup import Markup, element, table
 from bridge.dashboard.report.words import count, number, since, words
+from bridge.steering.ledger import word_of
 
 __all__ = ["list_events", "list_ledger", "list_operators", "list_simulations"]
 
@@ -34,7 +35,7 @@ def list_ledger(ledger: Mapping[str, Any], run: Mapping[str, Any]) -> list[Marku
         [
             since(line.get("decided"), run), line.get("simulation", ""),
             line.get("what") or line.get("kind", ""), line.get("why", ""), line.get("author", ""),
-            words(_became(line, over=run["state"] == "ended")),
+            words(word_of(line.get("outcome"), line.get("verdict"), over=run["state"] == "ended")),
             count(line.get("step")), _evidence(line.get("evidence")),
         ]
         for line in reversed(ledger["lines"])
@@ -45,12 +46,6 @@ def list_ledger(ledger: Mapping[str, Any], run: Mapping[str, Any]) -> list[Marku
         _left_out(ledger.get("total", 0), len(rows), "decisions"),
         _filter("report-ledger", "Filter the decisions"), listed,
     ]  # fmt: skip
-
-
-def _became(line: Mapping[str, Any], *, over: bool) -> str:
-    if not line.get("outcome") and line.get("verdict") in (None, "sent"):
-        return "unanswered" if over else "sent"
-    return str(line.get("outcome") or line["verdict"])
 
 
 def list_events(events: Mapping[str, Any], run: Mapping[str, Any]) -> list[Markup]:

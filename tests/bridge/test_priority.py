@@ -7,11 +7,11 @@ import os
 import subprocess
 import sys
 
-from bridge.dashboard.priority import TASKS
+from bridge.priority import TASKS
 
 SCRIPT = f"""
 import gc, json, os, pathlib, threading
-from bridge.dashboard.priority import clean_up_rarely, give_way
+from bridge.priority import clean_up_rarely, give_way
 
 def nice():
     tasks = pathlib.Path({str(TASKS)!r})
