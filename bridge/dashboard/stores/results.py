@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import secrets
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -87,6 +88,7 @@ class ResultStore:
         # `seq` is the place in which they came.
         self._layouts: dict[tuple[bytes, int], tuple[BatchLayout, int]] = {}
         self._kinds: dict[Any, int] = {}
+        self._fresh = itertools.count()
         self._records: dict[int, tuple[list[tuple[BatchLayout, memoryview]], list[_Origin]]] = {}
         self._pending: dict[tuple[Any, ...], list[Block]] = {}
 
@@ -153,7 +155,11 @@ class ResultStore:
             layout = read_layout(text, payload)
             if len(self._layouts) >= LAYOUTS:
                 self._layouts.clear()
-            known = layout, self._kinds.setdefault(layout.kind, len(self._kinds))
+                self._kinds.clear()
+            if layout.kind not in self._kinds:
+                # Never a number of before: records may wait under it.
+                self._kinds[layout.kind] = next(self._fresh)
+            known = layout, self._kinds[layout.kind]
             self._layouts[text, len(payload)] = known
         layout, kind = known
         self._came += 1

@@ -12,6 +12,7 @@ import pytest
 
 from bridge.codec import encode_batch
 from bridge.commands import Acknowledgement, Command, Decision, Event
+from bridge.dashboard.stores import results
 from bridge.dashboard.stores.columns import Columns
 from bridge.dashboard.stores.events import EventStore
 from bridge.dashboard.stores.histograms import BOLTZMANN, free_energy, histogram
@@ -70,8 +71,14 @@ def test_the_sample_is_even_and_bounded_whatever_the_batches() -> None:
     assert store.nbytes < 200_000
 
 
-def test_records_are_rows_in_the_order_in_which_they_came_and_none_comes_twice() -> None:
-    """Whatever their lengths and columns are, and whether one by one or all at once."""
+@pytest.mark.parametrize("remembered", [1000, 2])
+def test_records_are_rows_in_the_order_in_which_they_came_and_none_comes_twice(
+    remembered: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever their lengths and columns are, how many of these are remembered, and whether one
+    by one or all at once.
+    """
+    monkeypatch.setattr(results, "LAYOUTS", remembered)
     rng = np.random.default_rng(3)
     records: list[tuple[str, memoryview]] = []
     ends = {"a": 0, "b": 0}
