@@ -11,6 +11,10 @@ from bridge.commands import Command, Event
 from bridge.engines import LocalEngine
 from bridge.errors import CorruptSegment
 from bridge.staging import Gap, Stager, StagerClient
+from bridge.staging.catalogue import Catalogue
+from bridge.staging.damage import Damage
+from bridge.staging.index import StoredRecord
+from bridge.staging.segments import SegmentStore
 from tests.bridge.engines.pipelines import make_pipeline
 from tests.bridge.staging.common import frame, producer
 
@@ -114,3 +118,18 @@ def test_an_engine_ends_at_damaged_frames_and_says_which(tmp_path: Path) -> None
                 engine.run()
             [failed] = [e for e in events(other) if e.kind == "engine_failed"]
             assert "of frames/w0 are damaged" in failed.message
+
+
+def test_damage_that_was_released_is_told_once_and_forgotten(tmp_path: Path):
+    store = SegmentStore(tmp_path, limit=1 << 20)
+    topic = Catalogue(store, journals=None, options=None).records("results/p/o", None)
+    known = Damage()
+    for offset in range(5000):
+        topic.low = offset
+        for _ in range(2):
+            known.note(topic, StoredRecord(offset, 0, 0, 1, 0, 0.0), "It is damaged.")
+    (event,) = known.take()
+    assert event.data == {"topic": "results/p/o", "first": 0, "last": 4999, "count": 5000}
+    assert not known.take()
+    assert len(known._known["results/p/o"]) <= 1024
+    store.close(remove=True)
