@@ -122,7 +122,9 @@ def bind(host: str, port: int) -> socket.socket:
         If the address is none of this machine's, or may not be bound.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
+    # asyncio has what it accepts send at once (TCP_NODELAY) only where the protocol is named; the
+    # body of an answer waited 40 ms for the client to acknowledge its head.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port))

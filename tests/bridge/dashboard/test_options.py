@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import socket
 import ssl
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,27 @@ from tests.bridge.dashboard.serving import TOKEN, Served
 
 TLS = Path(__file__).parent / "tls"
 CERTIFICATE, KEY = str(TLS / "certificate.pem"), str(TLS / "key.pem")
+
+
+def test_what_is_accepted_sends_at_once() -> None:
+    async def accepted() -> int:
+        found: asyncio.Queue[int] = asyncio.Queue()
+
+        async def take(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            one = writer.get_extra_info("socket")
+            await found.put(one.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+            writer.close()
+
+        listener = bind("127.0.0.1", 0)
+        async with await asyncio.start_server(take, sock=listener):
+            _, writer = await asyncio.open_connection(*listener.getsockname())
+            said = await found.get()
+            writer.close()
+            await writer.wait_closed()
+            return said
+
+    # Else the body of an answer waits 40 ms for its head to be acknowledged.
+    assert asyncio.run(accepted()) != 0
 
 
 @pytest.mark.parametrize(
