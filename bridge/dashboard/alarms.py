@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from bridge.config import parse_duration
+from bridge.errors import ConfigError
 from bridge.runs.dashboard_tables import AlarmTable
 
 __all__ = ["Alarm", "Alarms", "Change", "WatchedFeed"]
@@ -228,6 +229,22 @@ class WatchedFeed:
             return found
         ours = [msgspec.structs.asdict(alarm) for alarm in self._alarms.active]
         return {**found, "alarms": [*found.get("alarms", []), *ours]}
+
+    def of_run(self, name: str) -> Any:
+        """Return the feed of another run that is shown beside this one.
+
+        Raises
+        ------
+        ConfigError
+            If there is none of that name.
+        """
+        find = getattr(self._feed, "of_run", None)
+        if find is None:
+            raise ConfigError(
+                f"There is no run {name!r} to compare with; name some with --compare when the "
+                "dashboard is started."
+            )
+        return find(name)
 
     def look(self) -> list[Change]:
         """Look for alarms; return what began and what ended. Called about once a second."""

@@ -32,6 +32,7 @@ from bridge.dashboard.files import (
     points_columns,
     read_atoms,
     read_frame,
+    read_offset,
     series_columns,
     write_table,
 )
@@ -47,7 +48,6 @@ from bridge.dashboard.routes import (
     SeriesQuery,
     TopologyQuery,
 )
-from bridge.errors import ConfigError
 
 __all__ = ["Api"]
 
@@ -161,9 +161,7 @@ class Api:
     async def frame(self, request: Request, options: FrameQuery) -> Response:
         """Answer ``/api/frames``."""
         simulation, offset = request.path_params["simulation"], request.path_params["offset"]
-        if offset != "latest" and not (offset.isascii() and offset.isdigit()):
-            raise ConfigError(f"The offset is {offset!r}; it is a number or 'latest'.")
-        place: Any = offset if offset == "latest" else int(offset)
+        place, atoms = read_offset(offset), read_atoms(options.atoms)
         if options.format == "pdb":
 
             def write() -> bytes:
@@ -171,14 +169,17 @@ class Api:
                 if found == "latest":
                     meta, _ = self._hub.feed.frame(simulation, "latest", atoms=[0], at=options.at)
                     found = meta["offset"]
-                data: bytes = self._hub.feed.export_frames([(simulation, found)], "pdb")
+                # All atoms, where none are named: a file need not be thin.
+                data: bytes = self._hub.feed.export_frames(
+                    [(simulation, found)], "pdb", atoms or "all"
+                )
                 return data
 
             data = await self._hub.call_slow(write)
             return await self._hub.call(as_file, request, data, "pdb", f"{simulation}-{offset}.pdb")
         o = options
         wanted = MoleculeOptions(
-            simulation=simulation, offset=place, atoms=read_atoms(o.atoms), limit=o.limit,
+            simulation=simulation, offset=place, atoms=atoms, limit=o.limit,
             at=o.at, field=o.field, axis=o.axis, index=o.index,
         )  # fmt: skip
 
@@ -190,7 +191,9 @@ class Api:
     async def export(self, request: Request, options: ExportQuery) -> Response:
         """Answer ``/api/export``."""
         frames = [read_frame(text) for text in options.frames]
-        data = await self._hub.call_slow(self._hub.feed.export_frames, frames, options.format)
+        data = await self._hub.call_slow(
+            self._hub.feed.export_frames, frames, options.format, read_atoms(options.atoms) or "all"
+        )
         return await self._hub.call(
             as_file, request, data, options.format, f"frames.{options.format}"
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
@@ -20,6 +20,7 @@ __all__ = [
     "points_columns",
     "read_atoms",
     "read_frame",
+    "read_offset",
     "series_columns",
     "write_table",
 ]
@@ -110,6 +111,26 @@ def read_frame(text: str) -> tuple[str, int]:
         If it is something else.
     """
     simulation, colon, offset = text.rpartition(":")
-    if not colon or not simulation or not (offset.isascii() and offset.isdigit()):
+    if not colon or not simulation or not _is_offset(offset):
         raise ConfigError(f"The frame is {text[:50]!r}; write it as simulation:offset.")
     return simulation, int(offset)
+
+
+def read_offset(text: str) -> int | Literal["latest"]:
+    """Read the offset of a frame, or ``latest``.
+
+    Raises
+    ------
+    ConfigError
+        If it is something else.
+    """
+    if text == "latest":
+        return "latest"
+    if not _is_offset(text):
+        raise ConfigError(f"The offset is {text[:50]!r}; it is a number or 'latest'.")
+    return int(text)
+
+
+def _is_offset(text: str) -> bool:
+    # No stream is longer; what has more digits does not fit the messages that ask for frames.
+    return text.isascii() and text.isdigit() and len(text) <= 18

@@ -125,11 +125,11 @@ def select(
         if len(chosen) and word != "all" and topology is not None:
             found, selection = chosen, word
     else:
+        # Before they become numbers of 64 bits, which the largest are not.
+        wrong = next((int(index) for index in atoms if not 0 <= index < n_atoms), None)
+        if wrong is not None:
+            raise ConfigError(f"The atoms count from 0 to {n_atoms - 1}; {wrong} was asked for.")
         found, selection = np.unique(np.asarray(atoms, np.int64)), "indices"
-        if len(found) and (found[0] < 0 or found[-1] >= n_atoms):
-            raise ConfigError(
-                f"The atoms count from 0 to {n_atoms - 1}; {int(found[-1])} was asked for."
-            )
     every = -(-len(found) // max(1, limit))
     return found[:: max(1, every)], selection, max(1, every)
 

@@ -71,9 +71,10 @@ class TopologyQuery(NowOptions, frozen=True, forbid_unknown_fields=True, kw_only
 
 
 class ExportQuery(NowOptions, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Which frames, as ``simulation:offset``, and as what."""
+    """Which frames, as ``simulation:offset``, of which atoms, and as what."""
 
     frames: Annotated[list[str], msgspec.Meta(min_length=1, max_length=1000)]
+    atoms: str = "all"
     format: Literal["pdb", "xtc", "csv"] = "pdb"
 
 

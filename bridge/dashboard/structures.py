@@ -24,6 +24,10 @@ Placed = tuple[Array, Array | None, dict[str, Any]]
 """Positions in nm, vectors of the cell in nm, and what is told of the frame."""
 
 
+_PICOSECONDS = {"fs": 1e-3, "ps": 1.0, "ns": 1e3, "us": 1e6, "µs": 1e6, "ms": 1e9, "s": 1e12}
+"""In one of each; other units of time, such as those of Lennard-Jones, have no such length."""
+
+
 def _word(text: Any, width: int) -> str:
     """Return printable ASCII of at most so many letters: a PDB file has columns, and no others."""
     kept = "".join(c for c in str(text) if "!" <= c <= "~")
@@ -58,7 +62,7 @@ def to_pdb(topology: dict[str, Any], frames: Sequence[Placed]) -> bytes:
     Raises
     ------
     ConfigError
-        If a coordinate is too large for the columns of the format.
+        If a coordinate is not finite, or too large for the columns of the format.
     """
     lines: list[str] = []
     for number, (positions, box, about) in enumerate(frames, 1):
@@ -87,10 +91,12 @@ def _atoms(topology: dict[str, Any], positions: Array) -> Iterable[str]:
     residues = topology["residues"] or ["UNK"] * n
     numbers = topology["residue_ids"] or [1] * n
     angstrom = np.asarray(positions, np.float64) * 10.0
-    if not np.isfinite(angstrom).all() or np.abs(angstrom).max(initial=0.0) >= 9999.0:
+    _check_finite(angstrom)
+    # A minus takes one of the eight columns.
+    if angstrom.max(initial=0.0) >= 9999.9995 or angstrom.min(initial=0.0) <= -999.9995:
         raise ConfigError(
-            "A coordinate of the frame is not finite, or too large for the columns of a PDB file; "
-            "export XTC instead."
+            "A coordinate of the frame is too large for the columns of a PDB file (from -999.999 "
+            "to 9999.999 angstrom); export XTC instead."
         )
     for i, (x, y, z) in enumerate(angstrom):
         name, element = _word(names[i], 4) or "X", _word(elements[i], 2)
@@ -100,6 +106,15 @@ def _atoms(topology: dict[str, Any], positions: Array) -> Iterable[str]:
         yield (
             f"ATOM  {(i + 1) % 100000:5d} {shown} {residue:>3} A{int(numbers[i]) % 10000:4d}    "
             f"{x:8.3f}{y:8.3f}{z:8.3f}  1.00  0.00          {element:>2}  "
+        )
+
+
+def _check_finite(positions: Array) -> None:
+    if not np.isfinite(positions).all():
+        raise ConfigError(
+            "A coordinate of the frame is not finite: it was so in the simulation, or this atom "
+            "was not recorded, as the frame has more atoms than are shown. Name fewer atoms, such "
+            "as atoms=solute."
         )
 
 
@@ -121,6 +136,8 @@ def to_xtc(frames: Sequence[Placed]) -> bytes:
 
     Raises
     ------
+    ConfigError
+        If there is no frame, or a coordinate is not finite.
     MissingExtra
         If MDAnalysis is not installed.
     """
@@ -139,10 +156,12 @@ def to_xtc(frames: Sequence[Placed]) -> bytes:
         universe = MDAnalysis.Universe.empty(n, trajectory=True)
         with MDAnalysis.Writer(str(path), n_atoms=n) as writer:
             for positions, box, about in frames:
+                _check_finite(positions)
                 universe.atoms.positions = np.asarray(positions, np.float32) * 10.0
                 step = universe.trajectory.ts
                 step.dimensions = None if box is None else np.array(cell(box * 10.0), np.float32)
-                step.time = float(about.get("time_ps") or about.get("time") or 0.0)
+                factor = _PICOSECONDS.get(str(about.get("time_unit", "ps")).strip(), 1.0)
+                step.time = float(about.get("time") or 0.0) * factor
                 step.data["step"] = int(about.get("step") or 0)
                 writer.write(universe.atoms)
         return path.read_bytes()

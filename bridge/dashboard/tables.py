@@ -34,9 +34,11 @@ def read_bounds(given: Any, y: str | None) -> tuple[Bounds, Bounds]:
         return (float(values[0]), float(values[1])), None
     if len(values) == 4 and all(isinstance(v, int | float) for v in values):
         return (values[0], values[1]), (values[2], values[3])
-    pairs = [None if v is None else tuple(v) for v in values]
-    if len(pairs) > 2 or any(p is not None and len(p) != 2 for p in pairs):
+    if len(values) > 2 or any(
+        v is not None and (isinstance(v, int | float) or len(v) != 2) for v in values
+    ):
         raise ConfigError(
             "The range of a histogram is a pair of numbers for each axis, such as [[0, 1], [0, 2]]."
         )
+    pairs = [None if v is None else tuple(v) for v in values]
     return (*pairs, None, None)[:2]  # type: ignore[return-value]

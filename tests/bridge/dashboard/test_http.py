@@ -103,6 +103,13 @@ def test_each_route_answers_as_it_is_described(
         ("/api/frames/nobody/latest", 404),
         ("/api/frames/a/first", 400),
         ("/api/frames/a/999999", 404),
+        (f"/api/frames/a/{'9' * 30}", 400),
+        ("/api/frames/a/latest?atoms=99999999999999999999", 400),
+        (f"/api/export?frames=a:{'9' * 30}", 400),
+        ("/api/export?frames=a:0&atoms=some", 400),
+        ("/api/points?x=tica[0]&y=tica[1]&run=other", 400),
+        ("/api/histogram?x=tica[0]&y=tica[1]&range=0,1", 400),
+        ("/api/histogram?x=tica[0]&range=0,1,2", 400),
         ("/api/export?frames=a", 400),
         ("/api/export?frames=a:0&format=doc", 400),
         ("/api/topology/nobody", 404),
@@ -153,6 +160,11 @@ def test_frames_as_files(client: httpx.Client) -> None:
     assert answer.status_code == 200
     assert "ATOM" in answer.text
     assert "attachment" in answer.headers["content-disposition"]
+    for path, chosen in (("frames/a/latest", {}), ("export", {"frames": "a:0"})):
+        for atoms, count in (("", 12), ("ca", 2), ("0,5,7", 3)):
+            query = {"format": "pdb", "atoms": atoms, **chosen}
+            answer = client.get(f"/api/{path}", params=query)
+            assert answer.text.count("\nATOM") == count, (path, atoms, answer.text)
 
 
 def test_large_answers_are_compressed_for_those_who_can(client: httpx.Client) -> None:

@@ -96,8 +96,39 @@ def test_hostile_names_cannot_leave_their_columns() -> None:
         "REMARK", "MODEL", "ATOM", "ATOM", "ATOM", "ENDMDL", "END",
     ]  # fmt: skip
     assert all(line[30:54] == "  10.000  10.000  10.000" for line in lines[2:5])
-    with pytest.raises(ConfigError, match="too large"):
-        to_pdb(molecule.describe(schema, "all"), [(np.full((3, 3), 2000.0), None, about)])
+
+
+@pytest.mark.parametrize(
+    ("value", "word"),
+    [(2000.0, "too large"), (-100.0, "too large"), (np.nan, "not finite"), (-99.9, "")],
+)
+def test_coordinates_that_do_not_fit_the_columns_are_refused(value: float, word: str) -> None:
+    positions, about = np.full((ATOMS, 3), value, np.float32), {"simulation": "w", "offset": 0}
+    top = molecule.describe(SCHEMA, "all")
+    if word:
+        with pytest.raises(ConfigError, match=word):
+            to_pdb(top, [(positions, None, about)])
+    else:
+        lines = to_pdb(top, [(positions, None, about)]).decode().splitlines()
+        assert {line[30:54] for line in lines if line.startswith("ATOM")} == {"-999.000" * 3}
+
+
+@pytest.mark.parametrize(("unit", "factor"), [("fs", 1e-3), ("ns", 1e3), ("tau", 1.0)])
+def test_times_of_an_xtc_file_are_picoseconds(tmp_path: Path, unit: str, factor: float) -> None:
+    pytest.importorskip("MDAnalysis")
+    positions, box, about = make_frames(2)[1]
+    top, path = tmp_path / "top.pdb", tmp_path / "frames.xtc"
+    top.write_bytes(to_pdb(molecule.describe(SCHEMA, "all"), [(positions, box, about)]))
+    path.write_bytes(to_xtc([(positions, box, {**about, "time_unit": unit})]))
+    assert read(top, path).trajectory[0].time == pytest.approx(0.5 * factor)
+    with pytest.raises(ConfigError, match="not finite"):
+        to_xtc([(positions * np.nan, box, about)])
+
+
+@pytest.mark.parametrize("atoms", [[-1], [ATOMS], [10**30], [0, 1, ATOMS + 5]])
+def test_atoms_that_there_are_not_are_named(atoms: list[int]) -> None:
+    with pytest.raises(ConfigError, match=f"from 0 to {ATOMS - 1}; {atoms[-1]} was asked"):
+        molecule.select(SCHEMA.topology, ATOMS, atoms)
 
 
 def test_csv_holds_what_it_was_given_and_no_formulas() -> None:
