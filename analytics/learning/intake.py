@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -70,7 +71,9 @@ def rows_of(
         rows = columns[0][..., None] if columns[0].ndim == axes else columns[0]
     else:
         rows = np.concatenate([c.reshape(*c.shape[:axes], -1) for c in columns], axis=axes)
-    return np.ascontiguousarray(rows, np.float32)
+    # What float32 cannot hold is infinite then, and left out.
+    with np.errstate(over="ignore"):
+        return np.ascontiguousarray(rows, np.float32)
 
 
 class Portion:
@@ -131,6 +134,8 @@ class Intake:
     trained_on
         Simulation to ranges of offsets of frames that went to the buffer, from the first to behind
         the last.
+    left_out
+        Samples that were not taken up, since a number in them is not finite.
     """
 
     def __init__(
@@ -140,6 +145,7 @@ class Intake:
         self.held = FifoReuse(max_samples=held, max_bytes=buffer.max_bytes)
         self.recent = FifoReuse(max_samples=recent, max_bytes=buffer.max_bytes)
         self.trained_on: dict[str, list[tuple[int, int]]] = {}
+        self.left_out = 0
         self._hold_out = hold_out
         self._lag = lag
         self._pairs = LaggedPairs(lag) if lag else None
@@ -148,7 +154,9 @@ class Intake:
     def sort(
         self, batch: FrameBatch, rows: Array, target: Array | None = None, *, many: bool = False
     ) -> Portion:
-        """Take note of a batch, and return its samples.
+        """Take note of a batch, and return its samples, without those that are not finite.
+
+        One simulation that blew up must not end what is learned from all others.
 
         Parameters
         ----------
@@ -178,16 +186,29 @@ class Intake:
             if many:
                 number = np.repeat(number, rows.shape[1])
                 arrays = tuple(a.reshape(-1, *a.shape[2:]) for a in arrays)
-            return Portion(
-                arrays, number, zones[number], batch.offsets, simulation=batch.simulation
-            )
+            return self._without_nonfinite(batch, arrays, number, zones[number])
         x, y, number = self._pairs.push(
             batch.simulation, rows, offsets=batch.offsets, epochs=batch.epochs, steps=batch.steps
         )
         later = zones[number]
         earlier = self._hold_out.zones(batch.simulation, batch.offsets[number] - self._lag)
         both = np.where(earlier == later, later, np.int8(2))
-        return Portion((x, y), number, both, batch.offsets, simulation=batch.simulation)
+        return self._without_nonfinite(batch, (x, y), number, both)
+
+    def _without_nonfinite(
+        self, batch: FrameBatch, arrays: tuple[Array, ...], number: Integers, zone: Array
+    ) -> Portion:
+        # A sum is finite if all numbers are, save where it overflows; it is made much faster.
+        with np.errstate(over="ignore", invalid="ignore"):
+            finite = all(math.isfinite(np.add.reduce(a, axis=None)) for a in arrays)
+        if not finite:
+            good = np.logical_and.reduce(
+                [np.isfinite(a.reshape(len(a), -1)).all(axis=1) for a in arrays]
+            )
+            self.left_out += len(good) - int(np.count_nonzero(good))
+            arrays = tuple(a[good] for a in arrays)
+            number, zone = number[good], zone[good]
+        return Portion(arrays, number, zone, batch.offsets, simulation=batch.simulation)
 
     def put(self, portion: Portion, start: int, stop: int) -> None:
         """Take up the samples that are complete at some rows of the batch."""
@@ -220,6 +241,7 @@ class Intake:
         state: dict[str, Any] = {
             "shape": None if self._shape is None else list(self._shape),
             "trained_on": {k: [list(r) for r in v] for k, v in self.trained_on.items()},
+            "left_out": self.left_out,
         }
         state |= {f"held {k}": v for k, v in self.held.save().items()}
         state |= {f"recent {k}": v for k, v in self.recent.save().items()}
@@ -233,6 +255,7 @@ class Intake:
         self.trained_on = {
             k: [(int(a), int(b)) for a, b in v] for k, v in state["trained_on"].items()
         }
+        self.left_out = int(state["left_out"])
         self.held.restore(part_of(state, "held"))
         self.recent.restore(part_of(state, "recent"))
         if self._pairs is not None:

@@ -60,9 +60,9 @@ class Train(GlobalOperator):
     that were held out), both float64, ``updates`` and ``version`` (number in the history of the
     name of what is served), both int64: as they were after each frame (beside other workers: when
     it was read); 0 before there is any. Tells of ``candidate``, ``first_model``, ``promoted``,
-    ``refused``, ``rolled_back``, ``drift``, ``retraining``, ``update_skipped`` and
-    ``stream_passed_over`` (once others were learned from, or beside other workers, a stream without
-    the column is left out).
+    ``refused``, ``rolled_back``, ``drift``, ``retraining``, ``update_skipped``,
+    ``samples_left_out`` (with numbers that are not finite) and ``stream_passed_over`` (once others
+    were learned from, or beside other workers, a stream without the column is left out).
 
     Parameters
     ----------
@@ -209,6 +209,7 @@ class Train(GlobalOperator):
             held=self.held_out_frames,
             recent=self.judge.window,
         )
+        self._check_room(self.intake.buffer.max_samples)
         self.waiting = Waiting(self.intake)
         self.drift = DriftWatch(drift or {}, seed=seed) if watch_drift else None
         self.trainer: Trainer | None = None
@@ -247,7 +248,10 @@ class Train(GlobalOperator):
         rows = rows_of(batch, self.input, many=many)
         target = rows_of(batch, self.target, parameter="target", many=many) if self.target else None
         self.ensure(rows.shape[2 if many else 1 :])
+        left_out = self.intake.left_out
         portion = self.intake.sort(batch, rows, target, many=many)
+        if self.intake.left_out > left_out:
+            self._tell_left_out(batch, left_out, context)
         n, start = len(rows), 0
         columns = self._columns(n)
         if not self.alone:
@@ -281,6 +285,21 @@ class Train(GlobalOperator):
         columns = self._columns(len(batch))
         self._show(columns, 0, len(batch))
         return batch.with_columns(columns)
+
+    def _tell_left_out(self, batch: FrameBatch, before: int, context: Context) -> None:
+        n = self.intake.left_out
+        # As those of skipped updates: the first few, then whenever they have become twice as many.
+        if n > _TOLD and n.bit_length() == before.bit_length():
+            return
+        context.event(
+            "samples_left_out",
+            f"Nothing is learned from {n - before} samples of {batch.simulation!r} between the "
+            f"offsets {batch.offsets[0]} and {batch.offsets[-1]}: numbers in "
+            f"{', '.join(map(repr, self.reads()))} are not finite in float32. {n} samples were "
+            "left out so far; look at that simulation.",
+            level="warning",
+            left_out=n,
+        )
 
     def finish(self, context: Context) -> None:
         """Judge what was learned since the last candidate."""
@@ -373,12 +392,24 @@ class Train(GlobalOperator):
     def prepare(self) -> None:
         """Set the scaling of inputs from what has come, once, if that suffices."""
         trainer = self.trainer
-        if self._prepared or trainer is None or not trainer.ready:
+        if self._prepared or trainer is None:
+            return
+        self._check_room(trainer.buffer.capacity)
+        if not trainer.ready:
             return
         x = trainer.buffer.content(_PREPARE)[0]
         with torch.no_grad():
             trainer.model.prepare(torch.from_numpy(x).to(trainer.device))
         self.prepared()
+
+    def _check_room(self, capacity: int) -> None:
+        """Refuse a buffer that can never hold a batch; 0 for one whose capacity is not known."""
+        if 0 < capacity < self.batch_size:
+            raise ConfigError(
+                f"The parameter 'buffer' of train has room for {capacity} samples, and an update "
+                f"needs {self.batch_size}; raise its 'max_samples' or 'max_bytes', or lower "
+                "'batch_size'."
+            )
 
     def prepared(self) -> None:
         """Take note that the scaling of inputs is set."""
@@ -559,6 +590,7 @@ class Train(GlobalOperator):
             "updates": 0 if trainer is None else trainer.updates,
             "updates_per_second": self._made / seconds if seconds > 0.0 else 0.0,
             "skipped": 0 if trainer is None else trainer.skipped,
+            "left_out": self.intake.left_out,
             "starved": self.starved,
             "effective_batch_size": self.batch_size * self.workers,
             "samples": buffer.seen,

@@ -218,3 +218,47 @@ def test_a_stream_without_the_column_is_passed_over_once_others_are_learned_from
     (event,) = context.events
     assert event.kind == "stream_passed_over"
     assert "'odd': its frames lack 'x'; there are: y" in event.message
+
+
+@pytest.mark.parametrize("lag", [0, 3])
+def test_a_simulation_that_blew_up_does_not_end_what_is_learned_from_others(tmp_path, lag):
+    def blown(value):
+        batches = stream(400)
+        batches[8]["x"][5, 2] = value
+        batches[12]["x"][:] = value
+        return batches
+
+    def learn(name, value):
+        train = make(tmp_path / name, kind=LAGGED if lag else TINY, lag=lag)
+        context = Context("p", "train", "a")
+        outs = [train.process(batch, context) for batch in blown(value)]
+        return train, outs[-1]["updates"][-1], context.events
+
+    train, updates, events = learn("nan", np.nan)
+    assert updates == int((400 - 40) * 0.3)
+    assert train.frames == 400
+    # A pair of a good and a bad frame is a bad one.
+    assert train.intake.left_out == (21 if not lag else 2 + 20 + lag)
+    told = [event for event in events if event.kind == "samples_left_out"]
+    assert "samples of 'a' between the offsets 80 and 99: numbers in 'x'" in told[0].message
+    assert {event.level for event in told} == {"warning"}
+    assert len(told) < 4
+    # What comes to be infinite as float32 only counts as well.
+    assert learn("huge", np.inf)[0].intake.left_out == train.intake.left_out
+
+
+def test_numbers_beyond_float32_are_left_out(tmp_path):
+    x = np.random.default_rng(0).normal(size=(60, 6))
+    x[7] = 1e300
+    train, context = make(tmp_path), Context("p", "train", "a")
+    train.process(FrameBatch.from_arrays("a", {"x": x}, first_offset=0), context)
+    assert train.intake.left_out == 1
+    assert context.events[0].kind == "samples_left_out"
+
+
+def test_a_buffer_that_can_never_hold_a_batch_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match="has room for 5 samples, and an update needs 8"):
+        make(tmp_path, buffer={"max_samples": 5})
+    train = make(tmp_path, buffer={"kind": "fifo", "max_bytes": 100})
+    with pytest.raises(ConfigError, match="has room for 4 samples, and an update needs 8"):
+        run_operator(train, stream(100))
