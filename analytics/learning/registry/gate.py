@@ -67,6 +67,7 @@ class Gate:
             ("confidence", 0.5 <= self.confidence < 1.0, "from 0.5 to less than 1"),
             ("blocks", self.blocks >= 2, "at least 2"),
             ("min_frames", self.min_frames >= 2 * self.blocks, "at least twice 'blocks'"),
+            ("floor", self.floor is None or not math.isnan(self.floor), "a number"),
             ("tolerance", self.tolerance >= 0.0, "at least 0"),
             ("window", self.window >= 2 * self.blocks, "at least twice 'blocks'"),
             ("patience", self.patience >= 1, "at least 1"),

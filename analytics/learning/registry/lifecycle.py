@@ -246,7 +246,8 @@ class Lifecycle:
             self.said += "; there is nothing to go back to." if self._fallen else "."
             return None
         old = score(self._load(before.version), window)
-        if not (old - live > self.gate.margin * abs(live) or not math.isfinite(live)):
+        better = old - live > self.gate.margin * abs(live) or not math.isfinite(live)
+        if not (better and math.isfinite(old)):
             self._worse = 0
             self.said += f"; the one before it does no better ({old:.4g}): the frames changed."
             return None

@@ -171,6 +171,18 @@ def test_frames_that_changed_for_both_are_no_reason(registry: Registry) -> None:
     assert "the frames changed" in life.said
 
 
+def test_frames_that_nobody_can_score_are_no_reason(registry: Registry) -> None:
+    life, versions = serve_two(registry)
+    # Finite, and their squares are not, as of a simulation that blew up.
+    for _ in range(4):
+        assert life.watch(1e30 * along(0.6, 100)) is None
+    assert "scores -inf" in life.said
+    assert "the frames changed" in life.said
+    served = registry.served("tiny")
+    assert served is not None
+    assert served.version == versions[1]
+
+
 def test_a_window_is_the_same_however_it_was_cut_and_survives_a_checkpoint(
     registry: Registry,
 ) -> None:
@@ -241,7 +253,8 @@ def test_the_interval_holds_about_as_often_as_it_says() -> None:
 
 @pytest.mark.parametrize(
     "wrong", [{"margin": -1.0}, {"confidence": 1.0}, {"blocks": 1}, {"min_frames": 3},
-              {"patience": 0}, {"window": 1}, {"tolerance": -0.1}],
+              {"patience": 0}, {"window": 1}, {"tolerance": -0.1},
+              {"floor": math.nan}],
 )  # fmt: skip
 def test_a_gate_that_makes_no_sense_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=f"parameter '{next(iter(wrong))}' of the gate"):
