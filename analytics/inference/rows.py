@@ -18,6 +18,8 @@ __all__ = ["Nonfinite", "check_nonfinite", "finite_rows", "rows_of"]
 Array = npt.NDArray[Any]
 Nonfinite = Literal["error", "nan"]
 
+_LARGEST = float(np.finfo(np.float32).max)
+
 
 def check_nonfinite(value: Nonfinite) -> Nonfinite:
     """Return the parameter, or raise a `ConfigError`."""
@@ -58,19 +60,31 @@ def rows_of(batch: FrameBatch, names: Sequence[str], operator: str) -> Array:
 def finite_rows(
     rows: Array, batch: FrameBatch, names: Sequence[str], operator: str, nonfinite: Nonfinite
 ) -> npt.NDArray[np.bool_] | None:
-    """Return which rows are finite, None for all.
+    """Return which rows are finite in float32, None for all.
 
     Raises
     ------
     SchemaError
         If one is not, and that is an error.
     """
-    if rows.dtype.kind != "f" or math.isfinite(np.add.reduce(rows, axis=None)):
+    if rows.dtype.kind != "f" or not rows.size:
         return None
-    each = np.isfinite(rows.reshape(len(rows), -1))
+    with np.errstate(over="ignore", invalid="ignore"):
+        if rows.dtype.itemsize > 4:
+            if rows.min() >= -_LARGEST and rows.max() <= _LARGEST:
+                return None
+        elif math.isfinite(np.add.reduce(rows, axis=None)):
+            return None
+        each = np.isfinite(rows.reshape(len(rows), -1).astype(np.float32))
     good: npt.NDArray[np.bool_] = np.logical_and.reduce(each, axis=1)
     if good.all():
         return None
     if nonfinite == "error":
-        check_finite(rows, batch, operator, " and ".join(map(repr, names)))
+        source = " and ".join(map(repr, names))
+        check_finite(rows, batch, operator, source)
+        raise SchemaError(
+            f"{operator} found a number in {source} of {batch.simulation!r} at offset "
+            f"{batch.offsets[~good][0]} that is beyond float32, in which networks compute; such "
+            "frames must be taken out before it."
+        )
     return good

@@ -232,6 +232,23 @@ def test_what_is_not_finite(tmp_path: Path) -> None:
     assert operator.statistics.nonfinite == 2
 
 
+def test_what_float32_cannot_hold_is_not_finite(tmp_path: Path) -> None:
+    publish(tmp_path, seed=1)
+    values = frames()["features"].astype(np.float64)
+    values[4, 2] = -1e300
+    bad = FrameBatch.from_arrays("a", {"features": values}, first_offset=0)
+    with pytest.raises(SchemaError, match="of 'a' at offset 4 that is beyond float32"):
+        make(tmp_path).process(bad, context())
+    operator = make(tmp_path, nonfinite="nan")
+    out = operator.process(bad, context())
+    assert np.flatnonzero(~np.isfinite(out["latent"]).all(axis=1)).tolist() == [4]
+    assert operator.statistics.nonfinite == 1
+    # Infinities of both signs have no sum.
+    values[4, :2] = np.inf, -np.inf
+    with pytest.raises(SchemaError, match="not finite in 'features' of 'a' at offset 4"):
+        make(tmp_path).process(bad, context())
+
+
 class Through(TinyModel):
     """Hands on the first numbers."""
 
