@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,10 +14,12 @@ import torch
 
 from analytics.learning.registry import Registry
 from analytics.learning.regressor import Regressor
-from bridge.errors import ConfigError, SchemaError
+from bridge.errors import ConfigError, HeadraceError, SchemaError
 from bridge.surrogate import Inferred
 
 __all__ = ["RegistrySurrogate"]
+
+log = logging.getLogger(__name__)
 
 Array = npt.NDArray[Any]
 
@@ -25,6 +28,7 @@ class RegistrySurrogate:
     """Answers with the version of a `Regressor` that its registry serves at the time.
 
     Rows with numbers that are not finite are not valid, nor are those outside the model's domain.
+    Where a version that is to be served cannot be had, the one before it goes on answering.
 
     Parameters
     ----------
@@ -63,6 +67,7 @@ class RegistrySurrogate:
         self._token: Any = None
         self._number = 0
         self._model: Regressor | None = None
+        self._refused = ""
 
     def answer(self, inputs: Mapping[str, Array]) -> Inferred:
         """Answer n rows; see `bridge.surrogate.Surrogate`."""
@@ -92,6 +97,17 @@ class RegistrySurrogate:
         if now - self._looked < self._poll:
             return
         self._looked = now
+        try:
+            self._renew()
+        except HeadraceError as error:
+            # One that answers goes on: a version that is damaged must not take the answers away.
+            if self._model is None:
+                raise
+            if str(error) != self._refused:
+                self._refused = str(error)
+                log.warning("%s Number %d of %r goes on answering.", error, self._number, self.name)
+
+    def _renew(self) -> None:
         token = self._registry.token(self.name)
         if token == self._token:
             return

@@ -15,7 +15,7 @@ import torch
 from analytics.inference.surrogate import RegistrySurrogate
 from analytics.learning.model import make_model
 from analytics.learning.registry import Registry
-from bridge.errors import ConfigError, SchemaError
+from bridge.errors import ConfigError, CorruptData, SchemaError
 from bridge.staging import Stager, StagerClient
 from bridge.staging.inference import InferenceClient
 
@@ -66,6 +66,30 @@ def test_another_version_is_taken_up(registry: Registry) -> None:
         put(registry, factor)
         found = surrogate.answer(inputs)
         assert (found.version, found["y"].tolist()) == (number, [factor * 0.5])
+
+
+def test_a_version_that_is_damaged_takes_no_answers_away(
+    registry: Registry, caplog: pytest.LogCaptureFixture
+) -> None:
+    put(registry, 2.0)
+    surrogate = RegistrySurrogate("law", registry=registry.folder, device="cpu", poll=0.0)
+    inputs = {"a": np.array([0.5]), "b": np.zeros((1, 2))}
+    assert surrogate.answer(inputs).version == 1
+    put(registry, 3.0)
+    served = registry.served("law")
+    assert served is not None
+    path = registry.folder / "versions" / f"{served.version}.safetensors"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:50])
+    for _ in range(3):
+        found = surrogate.answer(inputs)
+        assert (found.version, found["y"].tolist()) == (1, [1.0])
+    assert caplog.text.count("Number 1 of 'law' goes on answering") == 1
+    # Nothing else is there for who comes now.
+    with pytest.raises(CorruptData, match="damaged"):
+        RegistrySurrogate("law", registry=registry.folder, device="cpu").answer(inputs)
+    path.write_bytes(whole)
+    assert surrogate.answer(inputs).version == 2
 
 
 def test_bad_inputs_and_models(registry: Registry) -> None:
