@@ -50,5 +50,7 @@ def load_weights(module: nn.Module, path: Path) -> None:
         module.load_state_dict(load_file(path))
     except (OSError, RuntimeError, ValueError, SafetensorError) as error:
         raise ConfigError(
-            f"The weights in {path} cannot be read, or do not fit the module: {error}."
+            f"The weights in {path} cannot be read, or do not fit the module: "
+            f"{str(error).strip().rstrip('.')}. Write them by safetensors.torch.save_file, from "
+            "the state_dict() of such a module."
         ) from error

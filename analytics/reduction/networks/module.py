@@ -151,7 +151,22 @@ class WrappedModule(StreamModel):
             y = self._scaled(check_pairs(x, y, self.input_shape, self.kind))
         value = self._loss(self.module, self._scaled(x), y if self.lagged else None, generator)
         total, parts = value if isinstance(value, tuple) else (value, {"loss": value})
-        return total, {name: part.detach() for name, part in parts.items()}
+        if not isinstance(total, Tensor) or total.numel() != 1:
+            what = (
+                f"a tensor of shape {tuple(total.shape)}"
+                if isinstance(total, Tensor)
+                else f"a {type(total).__name__}"
+            )
+            raise ConfigError(
+                f"The loss {self.hyper['loss']!r} returned {what}; it must return a tensor that is "
+                "one number, such as a mean, or a pair of one and a map of such by name."
+            )
+        if torch.is_grad_enabled() and not total.requires_grad:
+            raise ConfigError(
+                f"The loss {self.hyper['loss']!r} does not depend on weights that can learn; leave "
+                "out detach() and no_grad(), and let the module have parameters."
+            )
+        return total.reshape(()), {name: part.detach() for name, part in parts.items()}
 
     def errors(self, x: Tensor) -> Tensor | None:
         """Return the mean squared error of each frame, shape (n,); None if there is none."""

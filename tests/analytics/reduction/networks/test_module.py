@@ -46,6 +46,22 @@ def sparse(
     return (back - x).square().mean() + 0.1 * size, {"size": size}
 
 
+def each(module: nn.Module, x: torch.Tensor, *_: object) -> torch.Tensor:
+    return module(x)[0].square().mean(dim=1)
+
+
+def boxed(module: nn.Module, x: torch.Tensor, *_: object) -> torch.Tensor:
+    return module(x)[0].square().mean().reshape(1, 1)
+
+
+def number(module: nn.Module, x: torch.Tensor, *_: object) -> float:
+    return float(boxed(module, x).detach())
+
+
+def cut_off(module: nn.Module, x: torch.Tensor, *_: object) -> torch.Tensor:
+    return boxed(module, x).detach()
+
+
 def autoencoder(**more: Any) -> StreamModel:
     return make_model("module", (6,), {"factory": f"{HERE}:Autoencoder", **more})
 
@@ -94,6 +110,25 @@ def test_a_loss_of_ones_own() -> None:
     assert torch.equal(losses[0][0], losses[1][0])
     assert set(losses[0][1]) == {"size"}
     assert not model.lagged
+
+
+@pytest.mark.parametrize(
+    ("loss", "told"),
+    [
+        ("each", r"returned a tensor of shape \(20,\); it must return"),
+        ("number", "returned a float; it must return"),
+        ("cut_off", "does not depend on weights that can learn"),
+    ],
+)
+def test_a_loss_that_nothing_can_be_learned_by_is_told(loss: str, told: str) -> None:
+    with pytest.raises(ConfigError, match=f"The loss '{HERE}:{loss}' {told}"):
+        autoencoder(loss=f"{HERE}:{loss}").loss(torch.randn(20, 6))
+
+
+def test_a_loss_of_one_row_and_column_is_a_number() -> None:
+    total, _ = autoencoder(loss=f"{HERE}:boxed").loss(torch.randn(20, 6))
+    assert total.shape == ()
+    total.backward()
 
 
 def test_a_module_without_a_loss_serves() -> None:
