@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bridge.commands import Event
-from bridge.errors import ConfigError, HeadraceError, RegistryError
+from bridge.errors import ConfigError, CorruptData, HeadraceError, RegistryError
 from bridge.extras import needs
 from bridge.verbs import Services
 
@@ -125,16 +125,29 @@ def _list(registry: Registry, arguments: argparse.Namespace) -> int:
             f"{', '.join(names) or 'none'}."
         )
     chosen = [arguments.name] if arguments.name else names
-    if arguments.json:
-        _write([tables.as_data(registry, name) for name in chosen])
-        return 0
-    if not chosen:
+    if not chosen and not arguments.json:
         tables.say(f"The registry {registry.folder} holds no model yet.")
+    show = tables.show_history if arguments.history else tables.show_versions
+    told, failed = [], None
     for name in chosen:
-        if arguments.history:
-            tables.show_history(registry, name)
-        else:
-            tables.show_versions(registry, name)
+        try:
+            if arguments.json:
+                told.append(tables.as_data(registry, name))
+            else:
+                show(registry, name)
+        except CorruptData as error:
+            # What is damaged of one model hides no other one; it is still an error, told last.
+            failed = error
+            if arguments.json:
+                told.append({"name": name, "problem": str(error)})
+            else:
+                tables.say(f"{name}: {error}")
+    if arguments.json:
+        _write(told)
+        # Said in the document, which is to be the only one.
+        return 1 if failed is not None else 0
+    if failed is not None:
+        raise failed
     return 0
 
 

@@ -206,8 +206,14 @@ class Registry:
             raise ConfigError(
                 f"{len(found)} versions in {self.folder} begin with {text!r}; write more digits."
             )
-        if text in self.names() and (served := self.served(text)) is not None:
-            return served.version
+        if text in self.names():
+            if (served := self.served(text)) is not None:
+                return served.version
+            raise ConfigError(
+                f"Nothing is served under {text!r} in the registry {self.folder} yet; name a "
+                f"version by the first digits of its hash: 'headrace models list {text}' shows "
+                "them."
+            )
         raise ConfigError(
             f"There is no version {text!r} in the registry {self.folder}. Name one by the first "
             "digits of its hash, or as NAME@NUMBER; 'headrace models list' shows what there is."
@@ -317,6 +323,11 @@ class Registry:
         if not to:
             before = self.predecessor(name)
             if before is None:
+                if not self.history(name) and name not in self.names():
+                    raise ConfigError(
+                        f"The registry {self.folder} has no model {name!r}; it has: "
+                        f"{', '.join(self.names()) or 'none'}."
+                    )
                 raise ConfigError(
                     f"Nothing was served under {name!r} in {self.folder} before what is now; "
                     "there is nothing to go back to."

@@ -194,7 +194,7 @@ def test_compare_on_frames(
         (["show", "tiny@9"], "there is no number 9"),
         (["promote", "tiny@1"], "--reason"),
         (["promote", "tiny@1", "--name", "big", "--reason", "x"], "was not stored under 'big'"),
-        (["rollback", "big", "--reason", "x"], "Nothing was served under 'big'"),
+        (["rollback", "big", "--reason", "x"], "has no model 'big'; it has: tiny"),
         (["compare", "tiny@1", "tiny@2", "--on", "x"], "Say which frames"),
         (
             ["compare", "tiny@1", "tiny@2", "--on", "memory://models", "--topic", "frames/walker",
@@ -234,3 +234,22 @@ def test_without_the_extra_it_says_how_to_get_it(registry: Registry) -> None:
     )
     assert done.returncode == 2
     assert "pip install 'headrace[learning]'" in done.stderr
+
+
+def test_a_damaged_history_hides_no_other_model(
+    registry: Registry, capsys: pytest.CaptureFixture[str]
+) -> None:
+    registry.add("zebra", trained((1.0, 7.0)))
+    path = registry.folder / "names" / "tiny" / "history.jsonl"
+    path.write_bytes(path.read_bytes().replace(b"good", b"best", 1))
+    for arguments in (["list"], ["list", "--history"]):
+        assert main(["models", *arguments]) == 1
+        out, said = capsys.readouterr()
+        assert "zebra" in out
+        assert "tiny: Line 1 of the history" in out
+        assert "Line 1 of the history" in said
+    assert main(["models", "list", "--json"]) == 1
+    tiny, zebra = json.loads(capsys.readouterr().out)
+    assert (tiny["name"], zebra["name"]) == ("tiny", "zebra")
+    assert "Line 1 of the history" in tiny["problem"]
+    assert len(zebra["versions"]) == 1

@@ -138,6 +138,16 @@ def test_ways_to_name_a_version(registry: Registry) -> None:
         assert str(caught.value).endswith(".")
 
 
+def test_names_that_serve_nothing_are_told(registry: Registry) -> None:
+    registry.add("tiny", trained((1.0, 2.0)))
+    with pytest.raises(ConfigError, match=r"Nothing is served under 'tiny' .* yet; name a version"):
+        registry.card("tiny")
+    with pytest.raises(ConfigError, match="has no model 'tyni'; it has: tiny"):
+        registry.rollback("tyni", reason="It fell.")
+    with pytest.raises(ConfigError, match="there is nothing to go back to"):
+        registry.rollback("tiny", reason="It fell.")
+
+
 def test_what_is_refused(registry: Registry) -> None:
     card = registry.add("tiny", trained((1.0, 2.0)))
     with pytest.raises(SchemaError, match="name of a model"):
