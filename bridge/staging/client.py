@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
@@ -33,6 +33,32 @@ __all__ = ["AppendResult", "Fetched", "Gap", "StagerClient", "StoredRecord"]
 
 RELEASED_UNDER_US = 5
 """Times that a fetch is made again because its segments were gone before they were mapped."""
+
+
+def _records(joined: Sequence[int], arrived: Iterator[memoryview]) -> Iterator[memoryview]:
+    """Return the records of an answer, one after the other; see `bridge.staging.messages.Fetched`.
+
+    Raises
+    ------
+    ProtocolError
+        If they do not lie where the answer says.
+    """
+    if not joined:
+        return arrived
+    shared = next(arrived, memoryview(b""))
+    views: list[memoryview | None] = []
+    at = 0
+    for size in joined:
+        if size < 0:
+            views.append(None)
+            continue
+        views.append(shared[at : at + size])
+        at += size + -size % m.JOINED_AT
+    if at != len(shared):
+        raise ProtocolError(
+            f"The stager announced records of {at} bytes together; {len(shared)} came."
+        )
+    return (next(arrived) if view is None else view for view in views)
 
 
 class _Released(CorruptSegment):
@@ -176,7 +202,9 @@ class StagerClient(Closing):
         timeout: float = 10.0,
         mapped: bool | None = None,
     ) -> None:
-        self._session = Session(address, name=name, keys=keys, timeout=timeout, mapped=mapped)
+        self._session = Session(
+            address, name=name, keys=keys, timeout=timeout, mapped=mapped, joins=True
+        )
         self._instance = self._session.instance
         self._maps = SegmentMap(count=256)
         self._schemas: dict[str, StreamSchema] = {}
@@ -328,6 +356,7 @@ class StagerClient(Closing):
     ) -> None:
         names = {s.number: s for s in reply.segments}
         arrived = iter(buffers)
+        records = _records(reply.joined, arrived)
 
         def locate(part: m.Part) -> tuple[memoryview, int]:
             if names:
@@ -351,7 +380,7 @@ class StagerClient(Closing):
                 fetched.positions[part.topic] = max(part.position, part.low)
             for record in part.records:
                 fetched.records.append(
-                    StoredRecord(part.topic, record.offset, next(arrived), record.stamp)
+                    StoredRecord(part.topic, record.offset, next(records), record.stamp)
                 )
             if part.schema is not None:
                 self._schemas[part.topic] = part.schema

@@ -303,6 +303,7 @@ class StagerCore:
 
     def _hello(self, peer: bytes, request: m.Hello, _: Sequence[memoryview], now: float) -> None:
         self._known.add(peer)
+        self._readers.introduce(peer, now, joins=request.joins)
         path, nonce = self._probe
         self._answer(peer, m.Welcome(request.request, self.instance, "", path, nonce))
 

@@ -59,6 +59,9 @@ __all__ = [
 
 PROTOCOL_VERSION = 1
 
+JOINED_AT = 8
+"""See `Fetched`."""
+
 NOT_SENT = -2
 """In the place of a part's segment: its bytes do not follow, since they were not asked for."""
 
@@ -140,10 +143,11 @@ class Part(msgspec.Struct, array_like=True, frozen=True):
 
 
 class Hello(_Request):
-    """First word of a client."""
+    """First word of a client; one that `joins` takes small records in one buffer, see `Fetched`."""
 
     name: str = ""
     release: str = ""
+    joins: bool = False
 
 
 class OpenStream(_Request):
@@ -367,11 +371,17 @@ class TopicSlice(msgspec.Struct, array_like=True):
 
 
 class Fetched(_Reply):
-    """Answer to `Fetch`: slices, then raw buffers in the order of their entries and records."""
+    """Answer to `Fetch`: slices, then raw buffers in the order of their entries and records.
+
+    Where `joined` is not empty, it tells the size of each record, in their order, and -1 for those
+    that have a buffer of their own. The others lie in the first buffer, one after the other, each
+    at a multiple of `JOINED_AT` bytes.
+    """
 
     handout: int
     slices: list[TopicSlice]
     segments: list[SegmentName] = []
+    joined: list[int] = []
 
 
 class TopicStatus(msgspec.Struct, frozen=True, omit_defaults=True):

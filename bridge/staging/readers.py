@@ -28,7 +28,11 @@ FORGET_AFTER = 60.0
 """Seconds of silence after which a reader's hand-outs are no longer waited for. Its views stay
 valid: the segments are removed instead of being used again."""
 
+SMALL = 16 << 10
+"""Bytes up to which a record shares a buffer with others."""
+
 _FRAMES = "frames/"
+_ZEROS = bytes(m.JOINED_AT)
 
 Answer = Callable[[bytes, m.Reply, Sequence[Any]], bool]
 Damaged = Callable[[RecordLog, StoredRecord, str], None]
@@ -37,9 +41,10 @@ Damaged = Callable[[RecordLog, StoredRecord, str], None]
 class _Reader:
     """One peer that fetches."""
 
-    __slots__ = ("handout", "handouts", "schemas", "seen")
+    __slots__ = ("handout", "handouts", "joins", "schemas", "seen")
 
     def __init__(self) -> None:
+        self.joins = False
         self.handout = 0
         self.handouts: deque[tuple[int, list[Held]]] = deque()
         self.schemas: dict[str, int] = {}
@@ -88,6 +93,12 @@ class Readers:
         self._readers: dict[bytes, _Reader] = {}
         self._waiting: list[_Waiting] = []
         self._touched: set[str] = set()
+
+    def introduce(self, peer: bytes, now: float, *, joins: bool) -> None:
+        """A client has said hello, and whether it takes small records in one buffer."""
+        if joins:
+            reader = self._reader(peer)
+            reader.joins, reader.seen = True, now
 
     def wait_for_frames(self) -> bool:
         """Return whether a fetch waits that new frames might answer."""
@@ -185,7 +196,7 @@ class Readers:
         told, readable = self._look(request)
         if not (told or readable or final):
             return False
-        gathered = _Gathered()
+        gathered = _Gathered(joins=reader.joins)
         frames, room = request.max_frames, request.max_bytes
         # Each topic gets its share, and each is the first one in turn, so that a stream with much
         # to read does not keep its readers from the others.
@@ -208,8 +219,9 @@ class Readers:
         if gathered.pinned:
             reader.handouts.append((reader.handout, gathered.pinned))
         segments = list(gathered.segments.values())
-        reply = m.Fetched(request.request, reader.handout, told, segments)
-        self._answer(peer, reply, gathered.buffers)
+        buffers, joined = gathered.close()
+        reply = m.Fetched(request.request, reader.handout, told, segments, joined)
+        self._answer(peer, reply, buffers)
         return True
 
     def _look(
@@ -299,7 +311,7 @@ class Readers:
                     part.low = record.offset + 1
                     continue
                 part.records.append(m.Record(record.offset, record.stamp))
-                gathered.buffers.append(data)
+                gathered.add_record(data)
                 size += record.length
         return size
 
@@ -307,12 +319,30 @@ class Readers:
 class _Gathered:
     """What one answer brings along."""
 
-    __slots__ = ("buffers", "pinned", "segments")
+    __slots__ = ("_joined", "_sizes", "buffers", "pinned", "segments")
 
-    def __init__(self) -> None:
+    def __init__(self, *, joins: bool) -> None:
         self.segments: dict[int, m.SegmentName] = {}
         self.pinned: list[Held] = []
         self.buffers: list[Any] = []
+        self._joined: list[bytes] | None = [] if joins else None
+        self._sizes: list[int] = []
+
+    def add_record(self, data: bytes) -> None:
+        """Bring a record along: a small one beside others, since each buffer costs more than it."""
+        size = len(data)
+        if self._joined is None or size > SMALL:
+            self._sizes.append(-1)
+            self.buffers.append(data)
+            return
+        self._sizes.append(size)
+        self._joined += (data, _ZEROS[: -size % m.JOINED_AT])
+
+    def close(self) -> tuple[list[Any], list[int]]:
+        """Return all buffers, and the sizes of the records that lie in the first one."""
+        if not self._joined:
+            return self.buffers, []
+        return [b"".join(self._joined), *self.buffers], self._sizes
 
 
 def _record_bytes(record: StoredRecord) -> int:

@@ -30,6 +30,8 @@ class Session:
         Seconds to wait for an answer before the stager counts as lost.
     mapped
         Whether segments are mapped; None finds out whether this process shares the stager's node.
+    joins
+        Whether small records may come in one buffer; see `bridge.staging.messages.Fetched`.
 
     Raises
     ------
@@ -45,6 +47,7 @@ class Session:
         keys: Any = None,
         timeout: float = 10.0,
         mapped: bool | None = None,
+        joins: bool = False,
     ) -> None:
         self.address = address
         self.name = name
@@ -53,6 +56,7 @@ class Session:
         self.channel: Channel = open_channel(address, keys=keys)
         self._number = 0
         self._wanted = mapped
+        self._joins = joins
         self.mapped = False
         try:
             self.hello(first=True)
@@ -67,7 +71,7 @@ class Session:
 
     def hello(self, *, first: bool = False) -> bool:
         """Introduce the client; true if the stager is another one than before."""
-        request = m.Hello(self.number(), self.name)
+        request = m.Hello(self.number(), self.name, joins=self._joins)
         end = time.monotonic() + self.timeout
         while True:
             self.channel.send([m.encode(request)])
