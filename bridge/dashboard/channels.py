@@ -246,6 +246,8 @@ class Channel:
     of
         Kinds of what was read of the run that the answer changes with; empty if it changes with
         time or files, too.
+    brief
+        Whether it takes less to answer than to wake a thread for it, from the first time on.
     """
 
     name: str
@@ -253,6 +255,7 @@ class Channel:
     binary: bool
     ask: Callable[[Any, Any, Any], Answer]
     of: tuple[str, ...] = ()
+    brief: bool = False
 
 
 def convert_options(cls: type[NowOptions], given: Mapping[str, Any], *, strict: bool = True) -> Any:
@@ -277,7 +280,7 @@ def convert_options(cls: type[NowOptions], given: Mapping[str, Any], *, strict: 
 def _snapshot(value: Any) -> Answer:
     body = pack(value)
     said = body.data
-    if isinstance(value, dict):
+    if isinstance(value, dict) and ("now" in value or "stamp" in value):
         # The time of day alone is no news.
         said = msgspec.json.encode({k: v for k, v in value.items() if k not in ("now", "stamp")})
     mark = xxhash.xxh3_64_intdigest(said + (body.payload or b""))
@@ -382,6 +385,7 @@ CHANNELS: dict[str, Channel] = {
             Options,
             False,
             lambda feed, o, cursor: _snapshot(feed.overview(o.at)),
+            brief=True,
         ),
         Channel(
             "pipeline",

@@ -23,6 +23,7 @@ from bridge.dashboard.stores.memory import Limits, Memory
 from bridge.dashboard.stores.plain import fields
 from bridge.dashboard.stores.points import points
 from bridge.dashboard.stores.series import series
+from bridge.dashboard.stores.simulations import SimulationStore
 from bridge.dashboard.stores.table import Table as NumberTable
 from bridge.dashboard.tables import Bounds, Table, read_bounds
 from bridge.errors import (
@@ -68,6 +69,7 @@ class Feed(FrameViews):
         if follower is not None and reader is not None:
             follower.on_look = self._on_look
         self._pipeline = about.pipeline
+        self._scalars: tuple[SimulationStore | None, int, dict[str, int]] = (None, 0, {})
         self._links = Links(about)
 
     def _on_look(self) -> None:
@@ -268,8 +270,12 @@ class Feed(FrameViews):
     # ------------------------------------------------------------------- results
 
     def _columns(self) -> Columns:
-        schemas = self.memory.simulations.schemas().values()
-        names = {name: 1 for schema in schemas for name in scalars_of(schema)}
+        simulations = self.memory.simulations
+        known, declared, names = self._scalars
+        if known is not simulations or declared != simulations.declared:
+            schemas = simulations.schemas().values()
+            names = {name: 1 for schema in schemas for name in scalars_of(schema)}
+            self._scalars = simulations, simulations.declared, names
         return Columns(self.memory.results, names)
 
     def _frames(self, columns: Columns, *texts: str) -> NumberTable | None:

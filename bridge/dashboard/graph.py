@@ -21,7 +21,12 @@ WINDOW = 6
 POLICIES = (".policies.", "policy", "steer")
 """What the module or the name of an operator that decides on commands has in it."""
 
-MODEL_EVENTS = ("first_model", "candidate", "promoted", "refused", "rolled_back", "drift")
+MODEL_EVENTS = (
+    "model_ready", "first_model", "candidate", "promoted", "refused", "rolled_back",
+    "version_changed", "drift",
+)  # fmt: skip
+SERVED = ("first_model", "promoted", "rolled_back", "version_changed")
+"""Those that say which version is used from then on."""
 
 
 def make_graph(
@@ -40,10 +45,21 @@ def make_graph(
     nodes = [_simulations_node(rows, about), _stager_node(memory)]
     operators = _operators(about, engine)
     models = _models(memory, at)
+    versions = _versions(memory, at)
+    for model in models:
+        if model["version"] is None:
+            # What is learned within an operator tells of its first model alone.
+            model["version"] = versions.get(model["operator"])
     for table in operators:
         nodes.append(
             _operator_node(
-                table, engine, shares, states, models, str(about.resolved.get("base", ""))
+                table,
+                engine,
+                shares,
+                states,
+                models,
+                versions,
+                str(about.resolved.get("base", "")),
             )
         )
     nodes.append({"id": "guard", "kind": "guard", "name": "guard", "use": "guard"})
@@ -152,7 +168,7 @@ def _simulations_node(rows: list[dict[str, Any]], about: About) -> dict[str, Any
         "name": f"{len(rows)} simulations" if len(rows) != 1 else rows[0]["name"],
         "use": about.adapter,
         "count": len(rows),
-        "rate": sum(r["rate"] or 0.0 for r in rows),
+        "rate": _sum_of(r["rate"] for r in rows),
     }
 
 
@@ -167,9 +183,10 @@ def _operators(about: About, engine: EngineStatistics | None) -> list[dict[str, 
     out = []
     for table in tables if isinstance(tables, list) else []:
         use = str(table.get("use", ""))
-        out.append({"name": str(table.get("name") or use.rpartition(":")[2]), "use": use})
+        name = str(table.get("name") or use.rpartition(":")[2])
+        out.append({"name": name, "use": use, "output": str(table.get("output") or name)})
     if not out and engine is not None:
-        out = [{"name": name, "use": ""} for name in engine.seconds]
+        out = [{"name": name, "use": "", "output": name} for name in engine.seconds]
     return out
 
 
@@ -179,6 +196,7 @@ def _operator_node(
     shares: dict[str, float],
     states: dict[str, int],
     models: list[dict[str, Any]],
+    versions: dict[str, int],
     folder: str,
 ) -> dict[str, Any]:
     name, use = table["name"], table["use"]
@@ -195,7 +213,8 @@ def _operator_node(
         "share": shares.get(name),
         "state_bytes": states.get(name),
         "rate": engine.rate if engine is not None else None,
-        "version": model["version"] if model else None,
+        # That of the newest results, where they say so: the last that was made may not be used yet.
+        "version": versions.get(table["output"], model["version"] if model else None),
         "drift": model["drift"] if model else None,
     }
 
@@ -258,7 +277,7 @@ def _edges(
     memory: Memory,
 ) -> list[dict[str, Any]]:
     pressure = max((r["pressure"] or 0.0 for r in rows), default=0.0)
-    rate = sum(r["rate"] or 0.0 for r in rows)
+    rate = _sum_of(r["rate"] for r in rows)
     done = engine.rate if engine is not None else None
     latency = engine.latency if engine is not None else None
     edges = [_edge("simulations", "stager", rate=rate, pressure=pressure)]
@@ -291,8 +310,31 @@ def _edge(begin: str, end: str, **more: Any) -> dict[str, Any]:
     return {"from": begin, "to": end, **empty, **more}
 
 
+def _sum_of(rates: Iterable[float | None]) -> float | None:
+    """Return the sum of what is known; None where nothing is, which is not the same as 0."""
+    known = [rate for rate in rates if rate is not None]
+    return sum(known) if known else None
+
+
 def _lag(rows: list[dict[str, Any]]) -> int:
     return sum(r["lag"] for r in rows)
+
+
+def _versions(memory: Memory, at: float | None) -> dict[str, int]:
+    """Return the newest version of each model in the results, by the name of its output."""
+    out = {}
+    for column in memory.results.columns:
+        stem, found, rest = column.rpartition("_version")
+        if not stem or not found or rest:
+            continue
+        known = [
+            one["version"]
+            for one in memory.results.versions(column)
+            if at is None or one["stamp"] <= at
+        ]
+        if known:
+            out[stem] = int(known[-1])
+    return out
 
 
 def _models(memory: Memory, at: float | None) -> list[dict[str, Any]]:
@@ -309,7 +351,7 @@ def _models(memory: Memory, at: float | None) -> list[dict[str, Any]]:
             {"name": name, "pipeline": source, "operator": operator, "version": None,
              "drift": None, "events": []},
         )  # fmt: skip
-        if event.kind in ("first_model", "promoted", "rolled_back"):
+        if event.kind in SERVED:
             version = data.get("number", data.get("version"))
             model["version"] = version if version is not None else model["version"]
         if event.kind == "drift":

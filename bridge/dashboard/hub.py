@@ -148,7 +148,9 @@ class Hub:
             self.statistics.shared += 1
             return await asyncio.shield(known[1])
         self.statistics.made += 1
-        future = self._ask_at_once(channel, options, cursor) if cursor is not None else None
+        future = None
+        if cursor is not None or channel.brief:
+            future = self._ask_at_once(channel, options, cursor)
         if future is None:
             future = asyncio.ensure_future(self.call(channel.ask, self.feed, options, cursor))
         self._answers[key] = (now, future)
@@ -159,7 +161,7 @@ class Hub:
     def _ask_at_once(
         self, channel: Channel, options: NowOptions, cursor: Any
     ) -> asyncio.Future[Answer] | None:
-        """Ask here for what came since: less work than a thread that is woken for it.
+        """Ask here for what is little, as what came since: a thread that is woken is more work.
 
         Returns
         -------

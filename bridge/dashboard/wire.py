@@ -16,9 +16,10 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["ALIGNMENT", "Body", "Table", "decode_table", "encode_message", "pack", "plain"]
+__all__ = ["ALIGNMENT", "Body", "Table", "decode_table", "encode_message", "pack"]
 
 ALIGNMENT = 8
+_ZEROS = bytes(ALIGNMENT)
 
 Table: TypeAlias = tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]
 """Facts, and arrays by name."""
@@ -46,11 +47,6 @@ class Body:
         return len(self.data) + len(self.payload or b"")
 
 
-def plain(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Return the array as browsers can take it: contiguous, little endian."""
-    return np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
-
-
 def pack(value: Any) -> Body:
     """Make the body of a message.
 
@@ -66,18 +62,23 @@ def pack(value: Any) -> Body:
     pieces: list[bytes] = []
     offset = 0
     for name, given in arrays.items():
-        array = plain(given)
+        dtype = given.dtype.str
+        if dtype[0] == ">":
+            # Browsers take little endian alone.
+            given = given.astype(given.dtype.newbyteorder("<"))
+            dtype = given.dtype.str
         places.append(
             {
                 "name": name,
-                "dtype": array.dtype.str.replace("|", "<"),
-                "shape": array.shape,
+                "dtype": dtype.replace("|", "<"),
+                "shape": given.shape,
                 "offset": offset,
             }
         )
-        padding = -array.nbytes % ALIGNMENT
-        pieces += [array.tobytes(), bytes(padding)]
-        offset += array.nbytes + padding
+        data = given.tobytes()  # in C order, however it lies
+        padding = -len(data) % ALIGNMENT
+        pieces += (data, _ZEROS[:padding])
+        offset += len(data) + padding
     head = b'"meta":%b,"arrays":%b' % (msgspec.json.encode(meta), msgspec.json.encode(places))
     return Body(head, b"".join(pieces))
 

@@ -14,8 +14,9 @@ __all__ = ["list_events", "list_ledger", "list_operators", "list_simulations"]
 
 def list_simulations(overview: Mapping[str, Any]) -> Markup:
     """Return one simulation a row."""
+    time = with_unit("Time", overview["totals"].get("time_unit") or "")
     return table(
-        ["Simulation", "State", "Frames", "Step", "Time", "Restarts", "Dropped", "Quarantined"],
+        ["Simulation", "State", "Frames", "Step", time, "Restarts", "Dropped", "Quarantined"],
         [
             [
                 s["name"], words(s["state"]), count(s.get("frames")), count(s["step"]),

@@ -120,17 +120,22 @@ class Columns:
         array
             float64 of shape (n,).
         """
+        return Columns.find(table, rows, text).astype(np.float64)
+
+    @staticmethod
+    def find(table: Table, rows: Any, text: str) -> Array:
+        """Return the same as `pick` as it lies in the table: of its own dtype, and maybe a view."""
         if text == "offset":
-            return true_offsets(table.key("offset")[rows]).astype(np.float64)
+            return true_offsets(table.key("offset")[rows])
         if text in KEYS:
             values: Array = table.key("stamp" if text == "wall" else text)[rows]
-            return values.astype(np.float64)
+            return values
         root = root_of(text)
         index = _index_of(text) or 0
         if root not in table.columns or index >= table.columns[root].shape[1]:
-            return np.full(len(table.key("seq")[rows]), np.nan)
+            return np.full(len(table.key("seq")[rows]), np.nan, np.float32)
         numbers: Array = table.column(root)[rows, index]
-        return numbers.astype(np.float64)
+        return numbers
 
 
 def _index_of(text: str) -> int | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -60,6 +61,11 @@ def ask(*question: Any) -> int:
 
 def extent(values: Array) -> list[float] | None:
     """Return least and greatest of the finite values; None without any."""
+    if not len(values):
+        return None
+    span = [float(values.min()), float(values.max())]
+    if math.isfinite(span[0]) and math.isfinite(span[1]):
+        return span
     finite = values[np.isfinite(values)]
     return [float(finite.min()), float(finite.max())] if len(finite) else None
 
@@ -106,39 +112,38 @@ def points(
     table = store.sample
     rows = _rows(store, cursor, simulations, until)
 
-    def pick(rows: Array, text: str) -> Array:
+    def pick(rows: Array | slice, text: str) -> Array:
         if frames is not None and columns.of_frames(text):
-            return from_frames(frames, table, rows, text)
-        return columns.pick(table, rows, text)
+            every = np.arange(rows.start, rows.stop) if isinstance(rows, slice) else rows
+            return from_frames(frames, table, every, text)
+        return columns.find(table, rows, text)
 
     xs, ys = pick(rows, x), pick(rows, y)
-    versions = columns.pick(table, rows, version) if version else np.ones(len(rows))
-    good = np.isfinite(xs) & np.isfinite(ys) & (versions > 0)
-    left_out = len(rows) - int(good.sum())
+    good = np.isfinite(xs)
+    good &= np.isfinite(ys)
+    versions = columns.find(table, rows, version) if version else None
+    if versions is not None:
+        good &= versions > 0
+    total = int(np.count_nonzero(good))
+    left_out = len(good) - total
     stride = store.stride if cursor is None else max(cursor.stride, store.stride)
-    offsets = true_offsets(table.key("offset")[rows])
-    total = int(good.sum())
-    if cursor is not None:
-        chosen = np.flatnonzero(good & (offsets % stride == 0))
-    else:
-        chosen = np.flatnonzero(good)
-        while len(chosen) > limit and stride < 1 << 40:
-            stride *= 2
-            chosen = chosen[offsets[chosen] % stride == 0]
-    chosen = chosen[spread(len(chosen), limit)]
-    rows = rows[chosen]
+    if left_out or stride > store.stride or total > limit:
+        # Otherwise all of them are wanted, as they lie there; ten times a second, mostly.
+        offsets = table.key("offset")[rows]
+        chosen, stride = _choose(good, offsets, stride, limit, thin=cursor is None)
+        xs, ys = xs[chosen], ys[chosen]
+        versions = None if versions is None else versions[chosen]
+        rows = rows.start + chosen if isinstance(rows, slice) else rows[chosen]
     after = Cursor(question, store.generation, store.seq, stride, until)
-    shade = pick(rows, colour)
-    where = table.key("offset")[rows]
     arrays = {
-        "x": xs[chosen].astype(np.float32),
-        "y": ys[chosen].astype(np.float32),
-        "colour": shade.astype(np.float32),
-        "simulation": table.key("simulation")[rows],
-        "offset": np.where(where < 0, -1, where),
+        "x": xs.astype(np.float32),
+        "y": ys.astype(np.float32),
+        "colour": pick(rows, colour).astype(np.float32),
+        "simulation": table.key("simulation")[rows].copy(),
+        "offset": np.maximum(table.key("offset")[rows], -1),
         "stamp": table.key("stamp")[rows] - base,
-        "version": np.nan_to_num(versions[chosen]).astype(np.uint16),
-        "step": table.key("step")[rows],
+        "version": np.ones(len(xs), np.uint16) if versions is None else versions.astype(np.uint16),
+        "step": table.key("step")[rows].copy(),
         "time": table.key("time")[rows].astype(np.float32),
     }
     moved = cursor is None or cursor.seq < store.seq
@@ -162,6 +167,24 @@ def points(
     return meta, {**arrays, **heads}
 
 
+def _choose(
+    good: Array, offsets: Array, stride: int, limit: int, *, thin: bool
+) -> tuple[Array, int]:
+    """Return which of some rows are sent, as indices, and of how many offsets one is.
+
+    Parameters
+    ----------
+    thin
+        Take a greater stride where there are more than `limit`.
+    """
+    places = true_offsets(offsets)
+    chosen = np.flatnonzero(good & (places % stride == 0))
+    while thin and len(chosen) > limit and stride < 1 << 40:
+        stride *= 2
+        chosen = chosen[places[chosen] % stride == 0]
+    return chosen[spread(len(chosen), limit)], stride
+
+
 def _crowded(store: ResultStore, cursor: Cursor, limit: int, until: float) -> bool:
     """Return whether all points are to be sent anew, since as many may have come as are shown."""
     table, room = store.sample, limit * max(1, cursor.stride // store.stride)
@@ -169,7 +192,7 @@ def _crowded(store: ResultStore, cursor: Cursor, limit: int, until: float) -> bo
     def count(seq: int, at: float) -> int:
         if np.isfinite(at):
             return int(np.count_nonzero(table.key("stamp") <= at))
-        return int(np.searchsorted(table.key("seq"), seq))
+        return table.n if seq == store.seq else int(table.key("seq").searchsorted(seq))
 
     return count(cursor.seq, cursor.at) // room != count(store.seq, until) // room
 
@@ -187,12 +210,14 @@ def _of(store: ResultStore, simulations: Sequence[str] | None, until: float) -> 
 
 def _rows(
     store: ResultStore, cursor: Cursor | None, simulations: Sequence[str] | None, until: float
-) -> Array:
-    """Return the indices of the rows of the sample that a reader has not got yet."""
+) -> Array | slice:
+    """Return the rows of the sample that a reader has not got yet: their indices, or a slice."""
     table = store.sample
     first = 0
     if cursor is not None and np.isinf(until):
-        first = int(np.searchsorted(table.key("seq"), cursor.seq))
+        first = int(table.key("seq").searchsorted(cursor.seq))
+    if simulations is None and np.isinf(until):
+        return slice(first, table.n)
     rows = np.arange(first, table.n)
     if simulations is not None:
         chosen = store.numbers(simulations)
@@ -217,21 +242,24 @@ def _heads(
     """Return where each simulation is: its newest row; nothing if none has moved."""
     table = store.recent
     first = max(0, table.n - 64 * max(4, len(store.names))) if moved else table.n
-    rows = np.arange(first, table.n)
-    if np.isfinite(until):
-        rows = rows[table.key("stamp")[rows] <= until]
+    numbers = table.key("simulation")[first:]
+    rows: Array = np.arange(first, table.n)
     chosen = store.numbers(simulations)
-    if chosen is not None:
-        rows = rows[chosen[table.key("simulation")[rows]]]
-    rows = rows[::-1]
-    numbers, newest = np.unique(table.key("simulation")[rows], return_index=True)
-    rows = rows[newest]
-    where = table.key("offset")[rows]
+    if np.isfinite(until) or chosen is not None:
+        wanted = table.key("stamp")[first:] <= until
+        if chosen is not None:
+            wanted &= chosen[numbers]
+        rows, numbers = rows[wanted], numbers[wanted]
+    newest = np.full(len(store.names), -1)
+    # The last one of each stays.
+    newest[numbers] = rows
+    found = np.flatnonzero(newest >= 0)
+    rows = newest[found]
     return {
-        "head_x": columns.pick(table, rows, x).astype(np.float32),
-        "head_y": columns.pick(table, rows, y).astype(np.float32),
-        "head_simulation": numbers.astype(np.uint16),
-        "head_offset": np.where(where < 0, -1, where),
+        "head_x": columns.find(table, rows, x).astype(np.float32),
+        "head_y": columns.find(table, rows, y).astype(np.float32),
+        "head_simulation": found.astype(np.uint16),
+        "head_offset": np.maximum(table.key("offset")[rows], -1),
     }
 
 

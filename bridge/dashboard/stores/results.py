@@ -36,6 +36,20 @@ def true_offsets(offsets: Array) -> Array:
     return np.where(offsets < 0, -1 - offsets, offsets)
 
 
+def _count(values: Array, stamps: Array) -> list[tuple[int, float, int]]:
+    """Return versions in some rows: which, since when, and in how many; 0 for none."""
+    if not len(values):
+        return []
+    if values[0] >= 0 and values[0] == values.max() == values.min():
+        # Mostly a single one.
+        return [(int(values[0]), float(stamps.min()), len(values))]
+    values = np.where(values > 0, values, 0).astype(np.int64)
+    order = np.argsort(values, kind="stable")
+    numbers, starts, counts = np.unique(values[order], return_index=True, return_counts=True)
+    begins = np.minimum.reduceat(stamps[order], starts)
+    return list(zip(numbers.tolist(), begins.tolist(), counts.tolist(), strict=True))
+
+
 class ResultStore:
     """What the pipelines computed of the frames, in bounded memory.
 
@@ -66,6 +80,8 @@ class ResultStore:
         Rows that came; the next one gets this number.
     sizes
         Column to its numbers in a frame, those that are not kept included.
+    columns
+        The same of the columns that are kept.
     """
 
     def __init__(self, limit: int = 200_000, recent: int = 50_000) -> None:
@@ -77,11 +93,11 @@ class ResultStore:
         self.life = secrets.randbits(32)
         self.seq = 0
         self.sizes: dict[str, int] = {}
+        self.columns: dict[str, int] = {}
         self._limit = max(16, limit)
         self._recent = max(16, recent)
         self._numbers: dict[str, int] = {}
         self._newest: dict[int, int] = {}
-        self._taken: dict[str, bool] = {}
         self._versions: dict[str, tuple[int, int, dict[int, tuple[float, int, int]]]] = {}
         self._came = 0
         # What is not in the tables yet: records of one kind, and arrays of the same columns, whose
@@ -96,11 +112,6 @@ class ResultStore:
     def nbytes(self) -> int:
         """Bytes of all rows."""
         return self.sample.nbytes + self.recent.nbytes
-
-    @property
-    def columns(self) -> dict[str, int]:
-        """Columns that are kept, and their widths."""
-        return {name: size for name, size in self.sizes.items() if self._taken[name]}
 
     def number(self, simulation: str) -> int:
         """Return the number of a simulation, which is given one if it has none."""
@@ -185,18 +196,14 @@ class ResultStore:
         self._pending.setdefault(signature, []).append((keys, columns))
 
     def _takes(self, name: str, values: Array) -> bool:
-        taken = self._taken.get(name)
-        if taken is None:
-            if values.dtype.kind not in _KINDS:
-                taken = False
-                width = 0
-            else:
+        if name not in self.sizes:
+            width = 0
+            if values.dtype.kind in _KINDS:
                 width = int(np.prod(values.shape[1:], dtype=np.int64))
-                used = sum(self.sizes[n] for n, t in self._taken.items() if t)
-                taken = 0 < width <= WIDEST and used + width <= WIDTH
-            self._taken[name] = taken
             self.sizes[name] = width
-        return taken
+            if 0 < width <= WIDEST and sum(self.columns.values()) + width <= WIDTH:
+                self.columns[name] = width
+        return name in self.columns
 
     def flush(self) -> int:
         """Put what was added into the tables; returns how many rows there were."""
@@ -225,8 +232,9 @@ class ResultStore:
         n = len(keys["offset"])
         keys["seq"] = np.arange(self.seq, self.seq + n)
         self.seq += n
-        with np.errstate(over="ignore", invalid="ignore"):
-            columns = {k: v.astype(np.float32, copy=False) for k, v in columns.items()}
+        if any(v.dtype != np.float32 for v in columns.values()):
+            with np.errstate(over="ignore", invalid="ignore"):
+                columns = {k: v.astype(np.float32, copy=False) for k, v in columns.items()}
         self.put(keys, columns)
         return n
 
@@ -235,22 +243,16 @@ class ResultStore:
 
         Some come again to a dashboard that took up the recording of the one before it.
         """
-        order = np.argsort(numbers, kind="stable")
-        ordered = offsets[order]
-        starts = np.flatnonzero(np.diff(numbers[order], prepend=-1))
-        # The highest before each: no row that is not above it is new.
-        before = np.empty_like(ordered)
-        before[1:] = ordered[:-1]
-        whose = numbers[order[starts]].tolist()
-        before[starts] = [self._newest.get(number, -1) for number in whose]
-        stops = [*starts[1:].tolist(), len(ordered)]
-        again = not (ordered > before).all()
-        for number, start, stop in zip(whose, starts.tolist(), stops, strict=True):
-            if again:
-                before[start:stop] = np.maximum.accumulate(before[start:stop])
-            last = max(int(before[start]), int(ordered[stop - 1]), int(before[stop - 1]))
-            self._newest[number] = last
-        return np.sort(order[ordered > before]) if again else None
+        newest = self._newest
+        new = []
+        # Rows of a tenth of a second: a loop over them is done before numpy has begun.
+        for row, (number, offset) in enumerate(
+            zip(numbers.tolist(), offsets.tolist(), strict=True)
+        ):
+            if offset > newest.get(number, -1):
+                newest[number] = offset
+                new.append(row)
+        return None if len(new) == len(offsets) else np.array(new, np.int64)
 
     def put(self, keys: Mapping[str, Array], columns: Mapping[str, Array]) -> None:
         """Take in rows that are in arrays already, and have their numbers."""
@@ -276,25 +278,17 @@ class ResultStore:
             Only of those with rows behind this `seq`. A model that is learned anew each second has
             many thousands in a day, and few of them in one message.
         """
-        generation, seq, found = self._versions.get(column, (-1, 0, {}))
+        generation, first, found = self._versions.get(column, (-1, 0, {}))
         if generation != self.generation:
-            seq, found = 0, {}
-        if column in self.sample.columns and seq < self.seq:
-            first = int(np.searchsorted(self.sample.key("seq"), seq))
+            # Rows were forgotten, or changed.
+            first, found = 0, {}
+        if column in self.sample.columns and first < self.sample.n:
             values = self.sample.column(column)[first:, 0]
-            values = np.where(values > 0, values, 0).astype(np.int64)
-            order = np.argsort(values, kind="stable")
-            numbers, starts, counts = np.unique(
-                values[order], return_index=True, return_counts=True
-            )
-            stamps = self.sample.key("stamp")[first:][order]
-            begins = np.minimum.reduceat(stamps, starts) if len(starts) else stamps
-            parts = zip(numbers.tolist(), begins.tolist(), counts.tolist(), strict=True)
-            for number, begin, count in parts:
+            for number, begin, count in _count(values, self.sample.key("stamp")[first:]):
                 # What has changed stands last.
                 stamp, before, _ = found.pop(number, (begin, 0, 0))
                 found[number] = min(stamp, begin), before + count, self.seq
-            self._versions[column] = (self.generation, self.seq, found)
+            self._versions[column] = (self.generation, self.sample.n, found)
         changed = []
         for number, (stamp, count, at) in reversed(found.items()):
             if at <= since:
@@ -309,7 +303,9 @@ class ResultStore:
         """Take up the rows of a recording."""
         for name, size in sizes.items():
             self.sizes[name] = size
-            self._taken[name] = name in columns
+            self.columns.pop(name, None)
+            if name in columns:
+                self.columns[name] = size
         self.put(keys, columns)
         self.seq = max(self.seq, int(keys["seq"].max(initial=-1)) + 1)
         numbers, offsets = keys["simulation"], keys["offset"]

@@ -61,9 +61,15 @@ class SimulationStore:
     ----------
     limit
         Samples of the history at most.
+
+    Attributes
+    ----------
+    declared
+        Grows with each declaration.
     """
 
     def __init__(self, limit: int = 720) -> None:
+        self.declared = 0
         self.history: History[Array] = History(limit, 0.9)
         self.names: list[str] = []
         self._all: dict[str, _One] = {}
@@ -108,6 +114,7 @@ class SimulationStore:
         """Take in what a simulation declared."""
         one = self._one(simulation)
         one.schema = schema
+        self.declared += 1
         if capabilities is not None:
             one.capabilities = capabilities
 

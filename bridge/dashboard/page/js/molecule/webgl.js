@@ -23,8 +23,15 @@ export function loadNgl() {
   return library;
 }
 
-/** What draws WebGL here: "hardware", "software", or "none". */
+let known = null;
+
+/** What draws WebGL here: "hardware", "software", or "none". Asked once: in software, it takes seconds. */
 export function webgl() {
+  known ??= probe();
+  return known;
+}
+
+function probe() {
   try {
     const gl = document.createElement("canvas").getContext("webgl2");
     if (!gl) return "none";

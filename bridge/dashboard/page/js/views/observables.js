@@ -203,8 +203,9 @@ function defaults(run) {
 }
 
 function firstColumns(run) {
-  const results = (run?.columns ?? []).filter((c) => c.source !== "frames");
-  const plain = results.filter((c) => (c.size ?? 1) === 1 && c.kept !== false && !c.name.endsWith("_version"));
+  // The version of a model says little over time.
+  const results = (run?.columns ?? []).filter((c) => c.source !== "frames" && !c.name.endsWith("_version"));
+  const plain = results.filter((c) => (c.size ?? 1) === 1 && c.kept !== false);
   const numbers = numbersOf(plain.length ? plain : results.length ? results : run?.columns);
   return numbers.slice(0, 1).map((c) => c.text);
 }
