@@ -7,6 +7,7 @@ from typing import Any
 
 from bridge.dashboard.report.markup import Markup, element, table
 from bridge.dashboard.report.words import count, number, since, words
+from bridge.dashboard.units import with_unit
 from bridge.steering.ledger import word_of
 
 __all__ = ["list_events", "list_ledger", "list_operators", "list_simulations"]

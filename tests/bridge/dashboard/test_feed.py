@@ -237,6 +237,18 @@ def test_the_pipeline_is_a_graph(run: Run) -> None:
     assert (model["pipeline"], model["version"]) == ("learn", 3)
     assert model["drift"] == "The frames have drifted."
     assert [e["kind"] for e in model["events"]] == ["promoted", "drift"]
+    # What is learned within an operator tells of its first model alone; its results have the rest.
+    tell(a.client, "model_ready", "There is a first model.", source=f"{PIPELINE}/tica")
+    wait_for(lambda: feed.events(limit=1)["events"][0]["kind"] == "model_ready")
+    graph = feed.pipeline()
+    models = {m["name"]: m["version"] for m in graph["models"]}
+    assert models["tica"] == 2
+    assert {n["id"]: n["version"] for n in graph["nodes"]}["operator/tica"] == 2
+    # Of a time before all frames no rate is known, which is not the same as none a second.
+    before = feed.pipeline(1.0)
+    assert before["nodes"][0]["rate"] is None
+    assert before["edges"][0]["rate"] is None
+    assert {n["id"]: n["version"] for n in before["nodes"]}.get("operator/tica") is None
     into = next(e for e in graph["edges"] if e["from"] == "stager")
     assert into["latency"] == 0.02
     assert into["lag"] == 10

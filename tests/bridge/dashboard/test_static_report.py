@@ -77,6 +77,7 @@ def test_plots_and_tables_are_there(page: str) -> None:
     assert {"report-ledger", "report-events", "report-simulations", "report-operators"} <= ids
     assert sum(tag == "polyline" for tag, _ in elements) == 4
     assert "free energy / kJ/mol" in page
+    assert "Time / ps" in page
     assert "applied" in page
 
 
