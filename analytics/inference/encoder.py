@@ -18,7 +18,7 @@ from analytics.inference.ways import Way
 from analytics.learning.alignment import Alignment
 from analytics.learning.model import StreamModel
 from analytics.learning.resting import rest
-from bridge.errors import ConfigError, SchemaError
+from bridge.errors import ConfigError, CorruptData, SchemaError
 
 __all__ = ["Encoder", "find_device"]
 
@@ -99,6 +99,8 @@ class Encoder:
     ------
     ConfigError
         If there is no such device, or errors are wanted of a model without a decoder.
+    CorruptData
+        If a weight is not finite.
     """
 
     def __init__(self, loaded: Any, version: str, way: Way, *, errors: bool = False) -> None:
@@ -107,6 +109,11 @@ class Encoder:
         self.fallbacks: list[str] = []
         self.device = find_device(way.device)
         self._is_cpu = self.device.type == "cpu"
+        if not all(torch.isfinite(value).all() for value in loaded.model.parameters()):
+            raise CorruptData(
+                f"Weights of version {version[:12]} are not finite, and nothing it says would be; "
+                "promote another version, or go back to one."
+            )
         model: StreamModel = loaded.model.to(self.device).eval()
         model.requires_grad_(False)
         self.model = model
@@ -249,8 +256,14 @@ class Encoder:
         x = torch.randn((64, *self.input_shape), generator=generator).to(self.device)
         with torch.inference_mode():
             exact = [a.float() for a in self._program(x)]
-            with torch.autocast(self.device.type, dtype):
-                rough = [a.float() for a in self._program(x)]
+            try:
+                with torch.autocast(self.device.type, dtype):
+                    rough = [a.float() for a in self._program(x)]
+            except RuntimeError as error:
+                # Not all that torch can do is there in low precision.
+                said = (str(error).strip() or "no reason given").splitlines()[0].rstrip(".")
+                self._fall_back(f"{self.way.precision} failed ({said})", "float32")
+                return None
         for a, b in zip(exact, rough, strict=True):
             off = float((a - b).abs().max())
             if not off <= _SAFE * float(a.std()) + 1e-6:

@@ -75,7 +75,8 @@ class RegistrySurrogate:
         rows = len(next(iter(inputs.values())))
         model = self._model
         if model is None:
-            return Inferred.nothing(rows, f"No version of {self.name!r} is served yet.")
+            why = self._refused or f"No version of {self.name!r} is served yet."
+            return Inferred.nothing(rows, why)
         x = torch.from_numpy(_join(inputs, model.hyper["inputs"], self.name)).to(self._device)
         with torch.inference_mode():
             valid = torch.isfinite(x).all(1) & model.inside(x)
@@ -101,11 +102,13 @@ class RegistrySurrogate:
             self._renew()
         except HeadraceError as error:
             # One that answers goes on: a version that is damaged must not take the answers away.
+            known, self._refused = self._refused, str(error)
             if self._model is None:
                 raise
-            if str(error) != self._refused:
-                self._refused = str(error)
+            if self._refused != known:
                 log.warning("%s Number %d of %r goes on answering.", error, self._number, self.name)
+        else:
+            self._refused = ""
 
     def _renew(self) -> None:
         token = self._registry.token(self.name)

@@ -30,6 +30,16 @@ CPU = Way(device="cpu")
 TORCHS_OWN = pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
 
 
+class Complex(TinyModel):
+    """Calls what there is in no low precision."""
+
+    kind = "tests.analytics.inference.test_loading:Complex"
+
+    def encode(self, x: Tensor) -> Tensor:
+        z = super().encode(x)
+        return torch.complex(z, z).abs()
+
+
 class Undecided(TinyModel):
     """Looks at its numbers before it knows what to do: no program can be made of that."""
 
@@ -154,6 +164,17 @@ def test_lower_precision_where_it_is_safe(tmp_path: Path) -> None:
     assert 0 < np.abs(z - exact(rows)[0]).max() < 0.05
     touchy = load_encoder(registry, publish(tmp_path, make=Touchy).version, way)
     assert "bfloat16 changes answers" in touchy.fallbacks[0]
+
+
+def test_what_low_precision_lacks_is_done_without(tmp_path: Path) -> None:
+    served = publish(tmp_path, make=Complex)
+    encoder = load_encoder(
+        Registry(tmp_path), served.version, Way(device="cpu", precision="bfloat16")
+    )
+    assert "runs in float32: bfloat16 failed" in encoder.fallbacks[0]
+    plain = load_encoder(Registry(tmp_path), served.version, CPU)
+    rows = frames(20)["features"]
+    assert encoder(rows)[0].tobytes() == plain(rows)[0].tobytes()
 
 
 def test_half_precision_without_a_gpu(tmp_path: Path) -> None:

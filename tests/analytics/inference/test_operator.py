@@ -159,6 +159,22 @@ def test_a_damaged_version_is_told_once_and_the_old_one_serves(tmp_path: Path) -
     assert operator.process(frames(), context())["latent_version"].tolist() == [3] * 20
 
 
+def test_weights_that_are_not_finite_do_not_come_into_service(tmp_path: Path) -> None:
+    publish(tmp_path, seed=1)
+    operator = make(tmp_path)
+    operator.process(frames(), context())
+    model = tiny_model(2)
+    with torch.no_grad():
+        model.up.bias[0] = torch.nan
+    registry = Registry(tmp_path)
+    registry.promote("tiny", registry.add("tiny", model).version, reason="By hand, unseen.")
+    operator.serving.settle()
+    said = context()
+    assert operator.process(frames(), said)["latent_version"].tolist() == [1] * 20
+    assert [e.kind for e in said.events] == ["model_refused"]
+    assert "Weights of version" in said.events[0].message
+
+
 def test_at_the_start_the_newest_sound_version_serves(tmp_path: Path) -> None:
     publish(tmp_path, seed=1)
     spoil(tmp_path, publish(tmp_path, seed=2).version)

@@ -86,8 +86,11 @@ def test_a_version_that_is_damaged_takes_no_answers_away(
         assert (found.version, found["y"].tolist()) == (1, [1.0])
     assert caplog.text.count("Number 1 of 'law' goes on answering") == 1
     # Nothing else is there for who comes now.
+    other = RegistrySurrogate("law", registry=registry.folder, device="cpu", poll=3600.0)
     with pytest.raises(CorruptData, match="damaged"):
-        RegistrySurrogate("law", registry=registry.folder, device="cpu").answer(inputs)
+        other.answer(inputs)
+    # Who asks before the next look hears why, too.
+    assert "damaged" in other.answer(inputs).reason
     path.write_bytes(whole)
     assert surrogate.answer(inputs).version == 2
 
