@@ -94,8 +94,8 @@ class Members:
         for serving in self.servings:
             served = serving.current()
             present.append(0 if served is None else served.number)
-            for kind, sentence in serving.notices():
-                contexts[0].event(kind, sentence, level="warning", model=serving.name)
+            for kind, level, sentence in serving.notices():
+                contexts[0].event(kind, sentence, level=level, model=serving.name)
         out = []
         for batch, context in zip(batches, contexts, strict=True):
             numbers = np.empty((len(batch), len(present)), np.int64)

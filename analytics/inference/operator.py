@@ -290,8 +290,8 @@ class Infer(FrameOperator):
         if served is None and self.wait:
             served = serving.wait(self.wait)
             self.wait = 0.0
-        for kind, sentence in serving.notices() if serving.has_notices else ():
-            context.event(kind, sentence, level="warning", model=self.model)
+        for kind, level, sentence in serving.notices() if serving.has_notices else ():
+            context.event(kind, sentence, level=level, model=self.model)
         return served
 
     def _claim(self, batch: FrameBatch, context: Context, present: int) -> Array:

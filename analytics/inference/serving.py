@@ -9,7 +9,7 @@ import time
 from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from analytics.inference.ways import Way
 from bridge.errors import ConfigError, HeadraceError, PipelineError
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 __all__ = ["Served", "Serving", "open_registry", "serving_of"]
 
 log = logging.getLogger(__name__)
+
+Level = Literal["info", "warning"]
 
 _OLD = 8  # versions kept for rows that are answered again
 _REST = 0.01  # seconds between two steps of loading: some batches are answered in between
@@ -96,7 +98,7 @@ class Serving:
         self._looked = -float("inf")
         self._thread: threading.Thread | None = None
         self._old: dict[int, Served] = {}
-        self._notices: deque[tuple[str, str]] = deque()
+        self._notices: deque[tuple[str, Level, str]] = deque()
         self._refused: set[int] = set()
         self._told: set[str] = set()
         self.swaps = 0
@@ -175,8 +177,8 @@ class Serving:
         """Whether there is something to be told."""
         return bool(self._notices)
 
-    def notices(self) -> list[tuple[str, str]]:
-        """Return what is to be told to people, kind and sentence, each once a process."""
+    def notices(self) -> list[tuple[str, Level, str]]:
+        """Return what is to be told to people: kind, level, sentence, each once a process."""
         out = []
         while self._notices:
             out.append(self._notices.popleft())
@@ -195,7 +197,10 @@ class Serving:
                 served = self.registry.served(self.name)
                 self._token = token
                 current = self._current
-                if served is None or (current is not None and served.number <= current.number):
+                if served is None:
+                    self._tell_awaited()
+                    return
+                if current is not None and served.number <= current.number:
                     return
                 if current is not None:
                     self._thread = threading.Thread(
@@ -275,11 +280,22 @@ class Serving:
             while len(self._old) > _OLD:
                 self._old.pop(min(self._old))
 
-    def _tell(self, kind: str, sentence: str) -> None:
+    def _tell_awaited(self) -> None:
+        if self._current is None:
+            # Common where training has just begun; for ever where a name is misspelt.
+            missing = "" if Path(self.registry.folder).is_dir() else ", a folder that is not there"
+            self._tell(
+                "model_awaited",
+                f"Nothing is served under {self.name!r} in {self.registry.folder}{missing} yet. "
+                "Until something is, rows are zeros and their version is 0.",
+                level="info",
+            )
+
+    def _tell(self, kind: str, sentence: str, level: Level = "warning") -> None:
         if sentence not in self._told:
             self._told.add(sentence)
-            self._notices.append((kind, sentence))
-            log.warning("%s", sentence)
+            self._notices.append((kind, level, sentence))
+            log.log(logging.INFO if level == "info" else logging.WARNING, "%s", sentence)
 
 
 _lock = threading.Lock()

@@ -96,12 +96,17 @@ def test_columns_side_by_side(tmp_path: Path) -> None:
 
 
 def test_before_the_first_model_there_is_nothing(tmp_path: Path) -> None:
-    operator = make(tmp_path)
-    out = operator.process(frames(), context())
-    assert not out["latent"].any()
-    assert out["latent_version"].tolist() == [0] * 20
-    assert operator.statistics.waiting == 20
-    publish(tmp_path, seed=2)
+    operator, said = make(tmp_path / "models"), context()
+    for _ in range(2):
+        out = operator.process(frames(), said)
+        assert not out["latent"].any()
+        assert out["latent_version"].tolist() == [0] * 20
+    assert operator.statistics.waiting == 40
+    # A name or a folder that is misspelt looks like this, too.
+    (event,) = said.events
+    assert (event.kind, event.level) == ("model_awaited", "info")
+    assert f"'tiny' in {tmp_path}/models, a folder that is not there yet" in event.message
+    publish(tmp_path / "models", seed=2)
     assert operator.process(frames(), context())["latent_version"].tolist() == [1] * 20
 
 
