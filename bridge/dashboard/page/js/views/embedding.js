@@ -227,8 +227,8 @@ class EmbeddingView {
     const reset = fresh || meta.reset !== false;
     // Of a moment of the past, versions that came later are unknown yet.
     const { at } = this.context.connection;
-    const versions = at === null ? meta.versions : meta.versions?.filter((one) => one.stamp <= at);
-    const first = points.take({ ...meta, versions, reset }, arrays, this.config.limit);
+    const made = at === null ? meta.versions : meta.versions?.filter((one) => one.stamp <= at);
+    const first = points.take({ ...meta, versions: made, reset }, arrays, this.config.limit);
     const from = points.base === base ? first : 0;
     if (reset) this.#ranges = {};
     for (const name of ["time", "stamp", "colour"]) {
