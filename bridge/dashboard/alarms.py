@@ -146,9 +146,8 @@ class Alarms:
         # One that has been raised ends well below the limit, not at each frame around it.
         bar = limit * FLAPPING if f"lag_above/{name}" in self._active else limit
         if limit and lag > bar:
-            yield self._alarm(
-                "lag_above", name, "warning", now, f"{name} is {lag} frames ahead of the analysis."
-            )
+            said = f"{name} is {lag} {'frame' if lag == 1 else 'frames'} ahead of the analysis."
+            yield self._alarm("lag_above", name, "warning", now, said)
         moved = (row.get("frames"), row.get("step"), row.get("incarnation"))
         known = self._moved.get(name)
         if known is None or known[0] != moved or state in ("paused", "finished", "waiting"):

@@ -23,7 +23,8 @@ pytest.importorskip("playwright")
 from playwright.sync_api import expect
 
 expect.set_options(timeout=LIMIT * 1000)
-EVIL = "<img src=x onerror='window.hacked=1'><script>window.hacked=1</script>"
+EVIL = "<img src=x onerror='window.hacked=1'><script>window.hacked=1</script>\u202edeppots\u2066"
+TURNED = "/[\\u202a-\\u202e\\u2066-\\u2069]/.test(document.body.innerText)"
 
 
 @pytest.mark.stumbles
@@ -205,6 +206,8 @@ def test_hostile_texts_are_shown_as_texts(hostile: Dashboard, pages: Pages) -> N
         if view == "steering":
             page.get_by_test_id("ledger-row-evil").first.click()
             expect(page.get_by_test_id("view-steering")).to_contain_text("onerror")
+        # Nor may a text turn the order of what stands behind it.
+        assert not page.evaluate(TURNED), view
     assert page.evaluate("window.hacked") is None
     assert page.locator("img[src=x]").count() == 0
     report = httpx.get(
@@ -213,3 +216,5 @@ def test_hostile_texts_are_shown_as_texts(hostile: Dashboard, pages: Pages) -> N
     if report.status_code == 200:
         assert "<img src=x" not in report.text
         assert "<script>window.hacked" not in report.text
+        shown = report.text.partition('<script type="application/json"')[0]
+        assert not set("\u202e\u2066") & set(shown)

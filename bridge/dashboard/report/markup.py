@@ -10,6 +10,9 @@ import msgspec
 
 __all__ = ["Markup", "data_block", "element", "table"]
 
+_TURNING = dict.fromkeys([*range(0x202A, 0x202F), *range(0x2066, 0x206A)], "\ufffd")
+"""Signs that turn the order of all that follows in a line; the page shows the same instead."""
+
 
 class Markup(str):
     """Text that is HTML already."""
@@ -36,7 +39,7 @@ def element(tag: str, attributes: Mapping[str, Any] | None = None, *children: ob
 
 
 def _escape(child: object) -> str:
-    return child if isinstance(child, Markup) else html.escape(str(child))
+    return child if isinstance(child, Markup) else html.escape(str(child).translate(_TURNING))
 
 
 def _attribute(name: str, value: Any) -> str:

@@ -3,6 +3,13 @@
 
 const SVG = "http://www.w3.org/2000/svg";
 
+// They turn the order of all that follows in a line: a name may not make "approved" read as it likes.
+const TURNING = /[\u202a-\u202e\u2066-\u2069]/g;
+
+function tame(child) {
+  return typeof child === "string" ? child.replace(TURNING, "\ufffd") : child;
+}
+
 function fill(node, attributes, children) {
   for (const [name, value] of Object.entries(attributes ?? {})) {
     if (value === null || value === undefined || value === false) continue;
@@ -31,7 +38,8 @@ function fill(node, attributes, children) {
   node.append(
     ...children
       .flat(Infinity)
-      .filter((child) => child !== null && child !== undefined && child !== false),
+      .filter((child) => child !== null && child !== undefined && child !== false)
+      .map(tame),
   );
   return node;
 }
@@ -48,7 +56,7 @@ export function s(tag, attributes, ...children) {
 
 /** Set the text of `node` in place, if it has changed. */
 export function put(node, text) {
-  const next = text === null || text === undefined ? "" : String(text);
+  const next = text === null || text === undefined ? "" : tame(String(text));
   if (node.headraceText === next) return;
   node.headraceText = next;
   if (node.firstChild?.nodeType === Node.TEXT_NODE && node.childNodes.length === 1)
