@@ -104,6 +104,11 @@ class Committee(FrameOperator):
                 "A committee has at least two members: name several 'models', or one and in "
                 f"'last' how many of its versions; it has {len(names)} and last = {last}."
             )
+        if len(set(names)) < len(names):
+            raise ConfigError(
+                f"The parameter 'models' names {', '.join(map(repr, names))}: a member that sits "
+                "in a committee twice always agrees with itself; name each once."
+            )
         if compare not in ("latent", "error"):
             raise ConfigError(
                 f"The parameter 'compare' must be 'latent' or 'error'; it is {compare!r}."

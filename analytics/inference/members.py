@@ -60,7 +60,7 @@ class Members:
         self._latent = latent
         self._poll = poll
         self._ledger = ledger
-        self._anchors = _read_anchors(anchors) if anchors else None
+        self._anchors = _read_anchors(anchors, latent) if anchors else None
         self._servings: list[Serving] = []
         self._books: list[SwapLedger] = []
         self._lists: dict[int, list[int]] = {}
@@ -174,7 +174,7 @@ class Members:
         return out
 
 
-def _read_anchors(path: str) -> Array:
+def _read_anchors(path: str, latent: int) -> Array:
     try:
         anchors: Array = np.load(path, allow_pickle=False)
     except (OSError, ValueError) as error:
@@ -184,5 +184,10 @@ def _read_anchors(path: str) -> Array:
     if anchors.ndim < 2 or not np.isfinite(anchors).all():
         raise SchemaError(
             f"The frames in {path!r}, the parameter 'anchors', must be finite, of shape (m, ...)."
+        )
+    if len(anchors) <= latent:
+        raise SchemaError(
+            f"There are {len(anchors)} frames in {path!r}, the parameter 'anchors'; to lay "
+            f"{latent} coordinates on others, at least {latent + 1} are wanted."
         )
     return anchors

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import threading
 import time
@@ -165,10 +166,12 @@ class Serving:
         return found
 
     def is_sound(self, number: int) -> bool:
-        """Tell whether what was in service as a number can still be loaded; it is then loaded."""
+        """Tell whether what was in service as a number can still serve; it is then loaded."""
         try:
-            self.at(number)
-        except PipelineError:
+            found = self.at(number)
+            if self._current is not None:
+                self._check_input(found, self._current)
+        except (PipelineError, ConfigError):
             return False
         return True
 
@@ -238,6 +241,8 @@ class Serving:
             return False
         try:
             served = self._load(number, version)
+            if self._current is not None:
+                self._check_input(served, self._current)
         except (HeadraceError, OSError, RuntimeError, ValueError, LookupError) as error:
             if isinstance(error, ConfigError) and self._current is None:
                 # Nothing serves yet: a mistake in the parameters, not in a version.
@@ -273,6 +278,16 @@ class Serving:
                 f"{encoder.latent}."
             )
         return Served(number, version, encoder)
+
+    def _check_input(self, served: Served, current: Served) -> None:
+        """Refuse a version that cannot be given the frames that the one in service is given."""
+        new, old = served.encoder.input_shape, current.encoder.input_shape
+        if math.prod(new) != math.prod(old):
+            raise ConfigError(
+                f"Version {served.version[:12]} of the model {self.name!r} takes inputs of shape "
+                f"{list(new)}, and the one in service {list(old)}. Where the features changed, "
+                "start the pipeline again; else promote a version that fits."
+            )
 
     def _remember(self, served: Served) -> None:
         with self._lock:

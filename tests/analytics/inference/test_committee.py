@@ -10,7 +10,7 @@ import torch
 
 from analytics.inference.committee import Committee
 from analytics.learning.registry import Registry
-from bridge.errors import ConfigError
+from bridge.errors import ConfigError, SchemaError
 from bridge.frames import FrameBatch
 from bridge.pipeline import Context
 from tests.analytics.inference.test_operator import context, frames, spoil, wanted
@@ -123,6 +123,19 @@ def test_spaces_may_be_laid_on_each_other(tmp_path: Path) -> None:
     np.testing.assert_allclose(laid["committee"], wanted(batch, 0), rtol=1e-4, atol=1e-5)
 
 
+def test_anchors_that_are_too_few_are_refused(tmp_path: Path) -> None:
+    np.save(tmp_path / "anchors.npy", frames(2)["features"])
+    with pytest.raises(SchemaError, match=r"2 frames in .* at least 3 are wanted"):
+        make(tmp_path, anchors=str(tmp_path / "anchors.npy"))
+
+
+def test_versions_that_took_other_inputs_are_no_members(tmp_path: Path) -> None:
+    for seed, shape in enumerate([(5,), (7,), (5,)]):
+        publish(tmp_path, "a", seed, shape=shape)
+    out = make(tmp_path, models="a", last=2).process(frames(), context())
+    assert out["committee_members"].tolist() == [[3, 1]] * 20
+
+
 def test_frames_answered_before_get_the_members_they_had(tmp_path: Path) -> None:
     folder, ledger = tmp_path / "registry", str(tmp_path / "ledger")
     for seed, name in enumerate("ab"):
@@ -160,6 +173,7 @@ def test_many_simulations_are_answered_together(tmp_path: Path) -> None:
         ({"models": ["a", "b"], "last": 2}, "at least two members"),
         ({"compare": "shape"}, "'latent' or 'error'"),
         ({"anchors": "nowhere.npy"}, "cannot be read"),
+        ({"models": ["a", "b", "a"]}, "always agrees with itself"),
         ({"models": ["a", "b "]}, "'models'"),
     ],
 )

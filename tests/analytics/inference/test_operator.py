@@ -164,6 +164,20 @@ def test_a_damaged_version_is_told_once_and_the_old_one_serves(tmp_path: Path) -
     assert operator.process(frames(), context())["latent_version"].tolist() == [3] * 20
 
 
+def test_a_version_that_takes_other_inputs_does_not_come_into_service(tmp_path: Path) -> None:
+    publish(tmp_path, seed=1)
+    operator = make(tmp_path)
+    operator.process(frames(), context())
+    for shape, number in ((7,), 1), ((5, 1), 3):
+        publish(tmp_path, seed=2, shape=shape)
+        operator.serving.settle()
+        said = context()
+        assert operator.process(frames(), said)["latent_version"].tolist() == [number] * 20
+        if number == 1:
+            assert [e.kind for e in said.events] == ["model_refused"]
+            assert "takes inputs of shape [7], and the one in service [5]" in said.events[0].message
+
+
 def test_weights_that_are_not_finite_do_not_come_into_service(tmp_path: Path) -> None:
     publish(tmp_path, seed=1)
     operator = make(tmp_path)
