@@ -162,7 +162,7 @@ class DriftMonitor:
         ):
             if value < least:
                 raise ConfigError(f"The parameter {name!r} is {value}; it must be {least} or more.")
-        if not 0.0 < delta < 1.0 or threshold <= 0.0:
+        if not 0.0 < delta < 1.0 or not threshold > 0.0:
             raise ConfigError(
                 f"The parameters 'delta' ({delta}) and 'threshold' ({threshold}) of the drift "
                 "monitor must be above 0, and 'delta' below 1."

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from analytics.learning.model import StreamModel
+from analytics.statistics.schedule import check_count
 from bridge.errors import ConfigError, SchemaError
 
 __all__ = ["Regressor"]
@@ -63,6 +64,14 @@ class Regressor(StreamModel):
         samples: int = 0,
         reach: float = 0.5,
     ) -> None:
+        for what, widths in ("inputs", inputs), ("outputs", outputs):
+            if not isinstance(widths, Mapping) or not widths:
+                raise ConfigError(
+                    f"The parameter {what!r} of a 'regressor' is {widths!r}; it must say how many "
+                    "columns each has, such as { u = 1, v = 2 }."
+                )
+            for name, columns in widths.items():
+                check_count(columns, f"{what}.{name}")
         super().__init__(
             input_shape,
             {
@@ -76,10 +85,10 @@ class Regressor(StreamModel):
                 f"The inputs {dict(inputs)} of a 'regressor' have {k} columns in all; it is given "
                 f"the shape {self.input_shape}."
             )
-        if self.latent < 1 or width < 1 or depth < 0 or margin < 0 or samples < 0 or reach <= 0:
+        if width < 1 or depth < 0 or not margin >= 0 or samples < 0 or not reach > 0:
             raise ConfigError(
-                "A 'regressor' needs at least one output, 'width' of at least 1, 'depth', 'margin' "
-                "and 'samples' of at least 0, and 'reach' above 0."
+                "A 'regressor' needs a 'width' of at least 1, 'depth', 'margin' and 'samples' of "
+                "at least 0, and 'reach' above 0."
             )
         if activation not in _ACTIVATIONS:
             raise ConfigError(

@@ -22,7 +22,7 @@ from analytics.learning.judge import Judge
 from analytics.learning.model import MODELS, StreamModel, make_model
 from analytics.learning.schedule import Schedule, check_choice
 from analytics.learning.tensors import choose_device
-from analytics.learning.trainer import Trainer, Update
+from analytics.learning.trainer import Trainer, Update, check_limits
 from analytics.learning.waiting import Waiting
 from analytics.learning.watching import DriftWatch
 from analytics.statistics.moments import input_columns
@@ -31,6 +31,7 @@ from bridge.config import check_arguments, find_entry_point
 from bridge.errors import ConfigError
 from bridge.frames import FrameBatch
 from bridge.pipeline import Context, GlobalOperator
+from bridge.schema import check_name
 
 if TYPE_CHECKING:
     from analytics.learning.distributed.member import Gathered, Member
@@ -194,6 +195,7 @@ class Train(GlobalOperator):
         self.device = device
         check_choice(device.partition(":")[0], ("auto", "cpu", "cuda"), "The parameter 'device'")
         self.optimiser = check_choice(optimiser, ("adam", "adamw"), "The parameter 'optimiser'")
+        check_limits(self.batch_size, weight_decay, clip)
         self.weight_decay = weight_decay
         self.clip = clip
         self.schedule = Schedule.from_table(
@@ -201,7 +203,8 @@ class Train(GlobalOperator):
         )
         self.held_out = held_out
         self.held_out_frames = check_count(held_out_frames, "held_out_frames")
-        self.judge = Judge(Path(registry).absolute(), model, gate=gate or {})
+        name = check_name(model, "parameter 'model' of train")
+        self.judge = Judge(Path(registry).absolute(), name, gate=gate or {})
         self.intake = Intake(
             make_buffer(buffer or {}, seed=seed, where="The parameter 'buffer' of train"),
             HoldOut(held_out, block=held_out_block, lag=self.lag, seed=seed),

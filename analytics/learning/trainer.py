@@ -111,11 +111,7 @@ class Trainer:
         reduce: Reduce | None = None,
     ) -> None:
         check_choice(optimiser, _OPTIMISERS, "The parameter 'optimiser'")
-        if batch_size < 1 or weight_decay < 0.0 or clip < 0.0:
-            raise ConfigError(
-                "Of a trainer, 'batch_size' must be at least 1, and 'weight_decay' and 'clip' must "
-                f"not be negative; they are {batch_size}, {weight_decay} and {clip}."
-            )
+        check_limits(batch_size, weight_decay, clip)
         self.device = torch.device(device)
         self.model = model.to(self.device)
         self.buffer = buffer
@@ -265,6 +261,15 @@ class Trainer:
         self._generator.set_state(torch.from_numpy(np.array(state["noise"], np.uint8)))
         self.updates, self.skipped = int(state["updates"]), int(state["skipped"])
         self.rate_from = int(state["rate_from"])
+
+
+def check_limits(batch_size: int, weight_decay: float, clip: float) -> None:
+    """Raise a `ConfigError` where a `Trainer` cannot learn with these."""
+    if batch_size < 1 or not 0.0 <= weight_decay < math.inf or not clip >= 0.0:
+        raise ConfigError(
+            "Of a trainer, 'batch_size' must be at least 1, and 'weight_decay' and 'clip' must "
+            f"not be negative; they are {batch_size}, {weight_decay} and {clip}."
+        )
 
 
 def _plain(tensor: Tensor) -> Tensor:

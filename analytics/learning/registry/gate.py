@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from analytics.statistics.schedule import check_count
 from bridge.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -62,6 +63,8 @@ class Gate:
     across_kinds: bool = False
 
     def __post_init__(self) -> None:
+        for name in ("blocks", "min_frames", "window", "patience"):
+            check_count(getattr(self, name), f"gate.{name}", least=0)
         bounds = (
             ("margin", self.margin >= 0.0, "at least 0"),
             ("confidence", 0.5 <= self.confidence < 1.0, "from 0.5 to less than 1"),

@@ -134,6 +134,8 @@ def test_what_is_refused() -> None:
         DriftMonitor(every=0)
     with pytest.raises(ConfigError, match="must be above 0"):
         DriftMonitor(delta=0.0)
+    with pytest.raises(ConfigError, match="must be above 0"):
+        DriftMonitor(threshold=float("nan"))
     with pytest.raises(ConfigError, match="no test 'guess'"):
         DriftMonitor(input_test="guess")  # type: ignore[arg-type]
     monitor = DriftMonitor()

@@ -91,7 +91,10 @@ def test_judging_does_not_widen_the_domain() -> None:
         ((3,), {}, "have 2 columns in all; it is given the shape"),
         ((2,), {"width": 0}, "'width' of at least 1"),
         ((2,), {"activation": "step"}, "'step' of a 'regressor' is none of"),
-        ((2,), {"outputs": {}}, "at least one output"),
+        ((2,), {"outputs": {}}, "'outputs' of a 'regressor' is {}; it must say how many"),
+        ((2,), {"inputs": "u"}, "'inputs' of a 'regressor' is 'u'; it must say how many"),
+        ((2,), {"inputs": {"u": -1, "v": 3}}, "'inputs.u' is -1; it must be a whole number"),
+        ((2,), {"margin": float("nan")}, "'margin' and 'samples' of at least 0"),
     ],
 )
 def test_bad_parameters(shape, hyper, match) -> None:

@@ -175,9 +175,14 @@ def test_wrong_parameters_and_frames_are_refused(tmp_path):
         ({"device": "gpu"}, "did you mean"),
         ({"buffer": {"kind": "reservor"}}, "did you mean 'reservoir'"),
         ({"schedule": {"warm": 3}}, "unknown key 'warm'"),
+        ({"clip": -1.0}, "must not be negative"),
+        ({"weight_decay": np.nan}, "must not be negative"),
+        ({"gate": {"window": 20.5}}, "must be a whole number"),
     ):
         with pytest.raises(ConfigError, match=said):
             make(tmp_path, **changes)
+    with pytest.raises(SchemaError, match="parameter 'model' of train 'a/b' is not a valid name"):
+        make(tmp_path, model="a/b")
     with pytest.raises(ConfigError, match="learns from pairs"):
         run_operator(make(tmp_path, kind=LAGGED), stream(40))
     with pytest.raises(ConfigError, match="learns from single frames"):

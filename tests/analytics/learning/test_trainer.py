@@ -126,6 +126,8 @@ def test_wrong_parameters_are_refused():
         make(optimiser="adamv")
     with pytest.raises(ConfigError, match="must not be negative"):
         make(clip=-1.0)
+    with pytest.raises(ConfigError, match="must not be negative"):
+        make(clip=float("nan"))
     with pytest.raises(ConfigError, match="greater than 0"):
         Schedule(0.0)
     with pytest.raises(ConfigError, match="did you mean 'cosine'"):

@@ -259,3 +259,8 @@ def test_the_interval_holds_about_as_often_as_it_says() -> None:
 def test_a_gate_that_makes_no_sense_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=f"parameter '{next(iter(wrong))}' of the gate"):
         Gate(**wrong)
+
+
+def test_counts_of_a_gate_are_whole() -> None:
+    with pytest.raises(ConfigError, match=r"'gate.blocks' is 2.5; it must be a whole number"):
+        Gate(blocks=2.5)  # type: ignore[arg-type]
