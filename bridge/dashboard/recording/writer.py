@@ -31,6 +31,8 @@ log = logging.getLogger(__name__)
 EVERY = 10.0
 PICTURES = 8
 """Pictures that are taken each time at most."""
+LAST = 64
+"""The same at the end of the run."""
 ROWS, FRAMES, LINES = 0.55, 0.25, 0.05
 """Shares of the room for rows of results, for pictures, and for ledger and events each."""
 HISTORY = 60.0
@@ -171,6 +173,10 @@ class Recorder:
         memory = self._memory
         with memory.lock:
             samples = list(memory.simulations.history)
+            latest, seen = memory.simulations.latest, memory.seen
+            if len(latest) and not (samples and np.array_equal(samples[-1][1], latest, True)):
+                # The history takes samples at a pace of its own, and how a run ended is not missed.
+                samples.append((max(seen or 0.0, samples[-1][0] if samples else 0.0), latest))
             names = list(memory.simulations.names)
             schemas = memory.simulations.schemas()
             capabilities = {n: memory.simulations.capabilities(n) for n in names}
@@ -215,8 +221,12 @@ class Recorder:
             ]
         named = [w for w in wanted if w not in self._asked][-PICTURES:]
         self._asked |= set(named)
-        due = [n for n in names[self._turn :] + names[: self._turn] if self.pictures.due(n, now)]
-        newest: list[tuple[str, int | None]] = [(name, None) for name in due[:PICTURES]]
+        turned = names[self._turn :] + names[: self._turn]
+        # Where each has come to is shown when the run is over, also if its last picture is young.
+        over = self._stop.is_set()
+        due = [n for n in turned if over or self.pictures.due(n, now)]
+        most = LAST if over else PICTURES
+        newest: list[tuple[str, int | None]] = [(name, None) for name in due[:most]]
         for number, (simulation, offset) in enumerate([*named, *newest]):
             try:
                 taken = self._picture(simulation, offset)

@@ -28,7 +28,7 @@ from bridge.runs.directory import RunDirectory, write_json
 from bridge.runs.records import save_lines
 from bridge.runs.traces import Thinner, save_traces
 from bridge.staging import Stager
-from bridge.staging.messages import StreamOptions
+from bridge.staging.messages import StreamOptions, TopicStatus
 from bridge.staging.rendezvous import publish
 from bridge.steering import LedgerLine
 from tests.bridge.dashboard.feeding import (
@@ -216,6 +216,32 @@ def test_one_dashboard_writes(tmp_path: Path) -> None:
     one.stop()
     assert two.write()
     two.stop()
+
+
+def test_how_simulations_ended_is_recorded(tmp_path: Path) -> None:
+    memory, end = Memory(), 5
+
+    def look(stamp: float, *, finished: bool) -> None:
+        topic = TopicStatus("frames/w", "frames", end=end, finished=finished, last_step=10 * end)
+        memory.look([topic], PIPELINE, stamp)
+
+    def newest(simulation: str, offset: int | None) -> Taken:
+        values = {"positions": np.zeros((2, 3), np.float32)}
+        return Taken(simulation, end - 1, 10 * end, 1.0, 0, values, time.time())
+
+    recorder = Recorder(tmp_path, memory, lambda: PIPELINE, newest, every=3600.0)
+    look(1.0, finished=False)
+    assert recorder.write()
+    # Sooner than the history takes a sample, and than another picture is due.
+    end = 9
+    look(1.2, finished=True)
+    recorder.start()
+    recorder.stop()
+    again = Memory()
+    pictures = load_recording(tmp_path, again)
+    (row,) = again.simulations.rows(None)
+    assert (row["state"], row["frames"], row["step"]) == ("finished", 9, 90)
+    assert pictures.newest("w") == 8
 
 
 def test_a_recording_grows_by_what_is_new_and_stays_bounded(tmp_path: Path) -> None:
