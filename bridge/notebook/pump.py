@@ -195,7 +195,8 @@ class Pump:
             "title": run["title"] or run["name"], "state": run["state"], "outcome": run["outcome"],
             "time_unit": run["time_unit"], "error": run.get("error", ""), "why": self._why,
             **{k: totals[k] for k in ("simulations", "frames", "dropped", "lag")},
-            "rate": round(totals["rate"], 1),
+            # That of a run which is over may not be known.
+            "rate": None if totals["rate"] is None else round(totals["rate"], 1),
         }  # fmt: skip
         try:
             self._ask("points", self._points(run), run, content, buffers)

@@ -35,6 +35,8 @@ LAST = 64
 """The same at the end of the run."""
 ROWS, FRAMES, LINES = 0.55, 0.25, 0.05
 """Shares of the room for rows of results, for pictures, and for ledger and events each."""
+PACE = 1.0
+"""Seconds from one sample of the history to the next, about."""
 HISTORY = 60.0
 """Seconds between two writings of a history that is not small."""
 
@@ -174,9 +176,12 @@ class Recorder:
         with memory.lock:
             samples = list(memory.simulations.history)
             latest, seen = memory.simulations.latest, memory.seen
-            if len(latest) and not (samples and np.array_equal(samples[-1][1], latest, True)):
-                # The history takes samples at a pace of its own, and how a run ended is not missed.
-                samples.append((max(seen or 0.0, samples[-1][0] if samples else 0.0), latest))
+            if len(latest) and samples and not np.array_equal(samples[-1][1], latest, True):
+                # The history takes samples at a pace of its own, and how a run ended is not missed;
+                # in place of one that it came too soon after, as readers keep that pace.
+                end = max(seen or 0.0, samples[-1][0])
+                soon = len(samples) > 1 and end - samples[-1][0] < PACE
+                samples[-1 if soon else len(samples) :] = [(end, latest)]
             names = list(memory.simulations.names)
             schemas = memory.simulations.schemas()
             capabilities = {n: memory.simulations.capabilities(n) for n in names}

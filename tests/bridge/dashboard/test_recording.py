@@ -233,14 +233,18 @@ def test_how_simulations_ended_is_recorded(tmp_path: Path) -> None:
     look(1.0, finished=False)
     assert recorder.write()
     # Sooner than the history takes a sample, and than another picture is due.
+    end = 7
+    look(2.5, finished=False)
     end = 9
-    look(1.2, finished=True)
+    look(2.7, finished=True)
     recorder.start()
     recorder.stop()
     again = Memory()
     pictures = load_recording(tmp_path, again)
     (row,) = again.simulations.rows(None)
     assert (row["state"], row["frames"], row["step"]) == ("finished", 9, 90)
+    (mean,) = again.simulations.rows(None, mean=True)
+    assert mean["rate"] == pytest.approx((9 - 5) / 1.7)
     assert pictures.newest("w") == 8
 
 

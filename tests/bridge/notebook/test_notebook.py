@@ -7,6 +7,7 @@ import re
 import threading
 from collections.abc import Iterator
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ import pytest
 from bridge.dashboard.feed import Feed, open_feed
 from bridge.errors import ConfigError
 from bridge.notebook.pump import Pump, Question
+from bridge.runs.directory import RunDirectory, write_json
 from bridge.staging import Stager
 from tests.bridge.dashboard.feeding import Script, report, wait_for
 
@@ -77,6 +79,21 @@ def points_of(browser: Browser) -> int:
         for i, (content, _) in enumerate(browser.messages)
         if "points" in content
     )
+
+
+def test_a_run_that_is_over_is_shown_also_where_no_rate_is_known(tmp_path: Path) -> None:
+    directory = RunDirectory(tmp_path)
+    write_json(directory.resolved, {"configuration": {"run": {"name": "walk"}}, "base": "."})
+    rows = [{"name": "w", "frames": 5, "step": 50}]
+    over = {"outcome": "finished", "started": 1000.0, "wall_time_s": 9.0, "simulations": rows}
+    write_json(directory.report, over)
+    browser = Browser()
+    with open_feed(directory) as feed:
+        pump = follow(feed, browser)
+        assert pump.wait(60.0)
+    assert pump.why_ended == "The run is over."
+    status = browser.messages[-1][0]["status"]
+    assert (status["frames"], status["rate"]) == (5, None)
 
 
 def test_what_is_new_is_sent_and_a_run_that_is_over_ends_the_thread(script: Script) -> None:
