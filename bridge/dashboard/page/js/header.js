@@ -81,6 +81,9 @@ const TEXT = {
 function connected() {
   if (connection.farewell && connection.state !== "open") {
     link.set("finished", "Dashboard over");
+    // Its last word may have come before it could say how the run ended.
+    if (connection.farewell.startsWith("The run has ended") && store.get("run")?.state !== "ended")
+      state.set("ended", "ended");
   } else if (connection.state === "waiting") {
     const left = Math.max(0, Math.ceil((connection.retryAt - Date.now()) / 1000));
     link.set("warning", left > 0 ? `Reconnecting in ${left} s` : "Reconnecting…");

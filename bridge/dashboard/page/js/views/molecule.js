@@ -398,7 +398,7 @@ class MoleculeView {
     const { format } = ui;
     const place = [meta.simulation ?? this.simulation];
     if (Number.isFinite(meta.step)) place.push(`step ${format.integer(meta.step)}`);
-    if (Number.isFinite(meta.time)) place.push(format.time(meta.time, meta.time_unit ?? ""));
+    if (Number.isFinite(meta.time)) place.push(meta.time_unit ? format.time(meta.time, meta.time_unit) : `t ${format.time(meta.time)}`);
     place.push(`frame ${format.integer(meta.offset)}`, this.frame ? "chosen" : this.#newest());
     this.#say(place.join(" · "));
     const rows = [];
