@@ -68,6 +68,10 @@ def on_frames(
         raise ConfigError(
             "Say which frames: --topic frames/NAME or results/PIPELINE/NAME, and --column."
         )
+    if arguments.last < 0:
+        raise ConfigError(
+            f"--last is {arguments.last}; it says how many of the newest frames to take, 0 for all."
+        )
     batches = list(
         services.read(
             arguments.on, arguments.topic, columns=arguments.column, last=arguments.last,

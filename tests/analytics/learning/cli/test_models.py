@@ -198,6 +198,11 @@ def test_compare_on_frames(
         (["compare", "tiny@1", "tiny@2", "--on", "x"], "Say which frames"),
         (
             ["compare", "tiny@1", "tiny@2", "--on", "memory://models", "--topic", "frames/walker",
+             "--column", "x", "--last", "-5"],
+            "--last is -5; it says how many",
+        ),
+        (
+            ["compare", "tiny@1", "tiny@2", "--on", "memory://models", "--topic", "frames/walker",
              "--column", "long"],
             "The columns long give (3,) a frame; the models take (2,)",
         ),
