@@ -10,8 +10,9 @@ pages do. Each cost is a ratio of two parts of one run.
 * First view: from the request to the first card on screen, with an empty cache.
 * Server: 200 simulations, five updates a second to one page, processor time of the whole process.
 * Cost: frames a second of eight walkers of alanine dipeptide, whose processors are never idle, with
-  the dashboard and three pages that show overview, reduced space and a series, against none, in
-  turns within one run; and the processor time that goes there, which is much less noisy.
+  the dashboard and three pages, one in its overview, one in its reduced space and one in its
+  observables, against none, in turns within one run; and the processor time that goes there, which
+  is much less noisy.
 """
 
 from __future__ import annotations
@@ -244,19 +245,19 @@ def _head(message: str | bytes) -> bytes:
     return message[:80].encode() if isinstance(message, str) else message[:80]
 
 
-def _watch(facts: dict[str, Any], channels: Channels, pages: int) -> None:
+def _watch(facts: dict[str, Any], pages: Sequence[Channels]) -> None:
     # It stands for pages on other machines.
     os.nice(19)
 
     async def all_of_them() -> None:
-        await asyncio.gather(*(_page(facts, channels) for _ in range(pages)))
+        await asyncio.gather(*(_page(facts, channels) for channels in pages))
 
     asyncio.run(all_of_them())
 
 
 @contextlib.contextmanager
-def _pages(facts: dict[str, Any], channels: Channels, pages: int = 1) -> Iterator[psutil.Process]:
-    process = spawn.Process(target=_watch, args=(facts, channels, pages))
+def _pages(facts: dict[str, Any], *pages: Channels) -> Iterator[psutil.Process]:
+    process = spawn.Process(target=_watch, args=(facts, pages))
     process.start()
     try:
         yield psutil.Process(process.pid)
@@ -290,16 +291,20 @@ def _server(seconds: float) -> float:
         return (_seconds_of(process) - before) / (time.monotonic() - began)
 
 
-WATCHED: Channels = {
+ALWAYS: Channels = {
     "run": ({}, 1.0),
-    "overview": ({}, 0.4),
+    "overview": ({}, 1.0),
     "events": ({"limit": 1000}, 0.25),
     "ledger": ({"limit": 1000}, 0.25),
-    "points": ({"x": "tica[0]", "y": "tica[1]"}, 0.1),
-    "series": ({"columns": ["phi_psi[0]"]}, 0.5),
 }
-"""What the page asks for, and how often: in whatever view, and in its overview, its reduced space
-and its observables, of which it shows one at a time."""
+"""What the page asks for, and how often, in whatever view."""
+
+VIEWS: dict[str, Channels] = {
+    "overview": {**ALWAYS, "overview": ({}, 0.4)},
+    "reduced space": {**ALWAYS, "points": ({"x": "tica[0]", "y": "tica[1]"}, 0.1)},
+    "observables": {**ALWAYS, "series": ({"columns": ["phi_psi[0]"]}, 0.5)},
+}
+"""The same in three of its views; it shows one at a time."""
 
 
 class _Window:
@@ -407,7 +412,7 @@ def _cost(seconds: float, fours: int, settle: float) -> list[dict[str, Any]]:
         while frames() < 2000:
             time.sleep(0.5)
         facts, dashboard = stack.enter_context(_dashboard(str(run)))
-        pages = stack.enter_context(_pages(facts, WATCHED, 3))
+        pages = stack.enter_context(_pages(facts, *VIEWS.values()))
         watchers = (dashboard, pages)
         stack.callback(lambda: [p.resume() for p in watchers])
         numbers = json.loads((run / "processes.json").read_text())

@@ -16,6 +16,7 @@ from rich.console import Console
 
 from bridge.errors import ConfigError
 from bridge.extras import needs
+from bridge.runs.dashboard_tables import SHARE
 
 __all__ = ["add_arguments", "execute"]
 
@@ -54,6 +55,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--compare", action="append", default=[], type=Path, metavar="RUN_DIR",
         help="another run, to lay its observables over this one's; may be repeated",
+    )  # fmt: skip
+    parser.add_argument(
+        "--share", type=float, default=None,
+        help="part of this machine's processors that it takes at most while none is idle; it "
+        f"shows less often then (default: that of the run, or {SHARE:g}; 1: no limit)",
     )  # fmt: skip
     parser.add_argument("--open", action="store_true", help="open a browser")
 
@@ -96,6 +102,7 @@ def execute(arguments: argparse.Namespace) -> int:
         behind_proxy=arguments.behind_proxy,
         names=tuple(arguments.names),
         compare=arguments.compare,
+        **({} if arguments.share is None else {"share": arguments.share}),
     )
     # Whoever watches gives way to what is watched. With 19 it would go without ten pictures a
     # second beside a browser that draws on the same processors.

@@ -60,7 +60,7 @@ class Dashboard:
         self.alarms = Alarms(options.alarms)
         self.webhook = Webhook(options.alarms) if options.alarms.webhook else None
         self.feed = WatchedFeed(feed, self.alarms)
-        self.hub = Hub(self.feed)
+        self.hub = Hub(self.feed, share=options.share)
         self.actions = Actions(desk)
         self._sessions: set[Session] = set()
         self._files = Files()
@@ -125,6 +125,7 @@ class Dashboard:
             self.hub.close()
 
     async def _look(self) -> None:
+        self.hub.look()
         changes = await self.hub.call(self.feed.look)
         if self.webhook is not None:
             for change in changes:

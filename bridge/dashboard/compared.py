@@ -43,10 +43,10 @@ class ComparedFeed:
         for feed in (self._feed, *self._others.values()):
             feed.listen(told)
 
-    def watch(self, paces: Mapping[str, float]) -> None:
+    def watch(self, paces: Mapping[str, float], slower: float = 1.0) -> None:
         """Read all of them as often as is looked at; see `Feed.watch`."""
         for feed in (self._feed, *self._others.values()):
-            feed.watch(paces)
+            feed.watch(paces, slower)
 
     def run(self, at: float | None = None) -> dict[str, Any]:
         """Return what the run is, and in ``compare`` what the others are."""

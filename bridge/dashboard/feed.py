@@ -69,6 +69,7 @@ class Feed(FrameViews):
         if follower is not None and reader is not None:
             follower.on_look = self._on_look
         self._pipeline = about.pipeline
+        self._slower = 1.0
         self._scalars: tuple[SimulationStore | None, int, dict[str, int]] = (None, 0, {})
         self._links = Links(about)
 
@@ -105,10 +106,11 @@ class Feed(FrameViews):
         if self._follower is not None:
             self._follower.on_news = told
 
-    def watch(self, paces: Mapping[str, float]) -> None:
+    def watch(self, paces: Mapping[str, float], slower: float = 1.0) -> None:
         """Read the run as often as is looked at, from now on; see `Follower.watch`."""
+        self._slower = slower
         if self._follower is not None:
-            self._follower.watch(paces)
+            self._follower.watch(paces, slower)
 
     def __enter__(self) -> Feed:
         return self
@@ -179,6 +181,7 @@ class Feed(FrameViews):
             "replay": {"start": started, "end": end or time.time()},
             "rules": about.rules,
             "live": state in ("running", "waiting"),
+            "slower": self._slower,
             "memory": kept,
         }
 

@@ -32,6 +32,8 @@ POLL, LOOK, LIST, RETRY = 0.05, 0.2, 10.0, 1.0
 and attempts to reach the stager; the first two at least."""
 POLL_AT_REST, LOOK_AT_REST = 0.25, 1.0
 """The same where nobody looks, or rarely: alarms are looked for each second."""
+SELDOM = 1.0
+"""The same where the run needs all processors, at most."""
 OF_FRAMES = ("overview", "molecule")
 """Channels that change with the streams of frames."""
 FEW = 200
@@ -86,18 +88,20 @@ class Follower:
         if self._thread.ident is not None:
             self._thread.join(timeout)
 
-    def watch(self, paces: Mapping[str, float]) -> None:
+    def watch(self, paces: Mapping[str, float], slower: float = 1.0) -> None:
         """Read as often as anybody looks, from now on; before, as often as ever. From any thread.
 
         Parameters
         ----------
         paces
             Channel that is looked at to the fewest seconds between two pictures of it.
+        slower
+            So many times more seldom, as nobody is shown more than that.
         """
         records = min((v for k, v in paces.items() if k != "run"), default=POLL_AT_REST)
         frames = min((v for k, v in paces.items() if k in OF_FRAMES), default=LOOK_AT_REST)
-        self._poll = min(max(records, POLL), POLL_AT_REST)
-        self._look_every = min(max(frames, LOOK), LOOK_AT_REST)
+        self._poll = min(min(max(records, POLL), POLL_AT_REST) * slower, SELDOM)
+        self._look_every = min(min(max(frames, LOOK), LOOK_AT_REST) * slower, SELDOM)
         self._wake.set()
 
     # ------------------------------------------------------------------- thread

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from bridge.dashboard.channels import Answer, Channel, NowOptions
+from bridge.dashboard.pace import Pace
 
 __all__ = ["Hub", "HubStatistics"]
 
@@ -48,6 +49,8 @@ class HubStatistics:
     """Answers that had been made for somebody else."""
     refused: int = 0
     """Requests that were turned away: wrong token, origin or host."""
+    slower: float = 1.0
+    """Times slower than pages ask for, since the run needs all processors."""
 
 
 class Hub:
@@ -59,10 +62,13 @@ class Hub:
         The run.
     threads
         At work at the same time.
+    share
+        See `bridge.dashboard.pace.Pace`.
     """
 
-    def __init__(self, feed: Any, *, threads: int = 3) -> None:
+    def __init__(self, feed: Any, *, threads: int = 3, share: float = 1.0) -> None:
         self.feed = feed
+        self._pace = Pace(share)
         self.statistics = HubStatistics()
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="dashboard")
         # What takes long, such as a file of a thousand frames, waits for others of its kind alone.
@@ -93,7 +99,18 @@ class Hub:
             paces[channel] = min(every, paces.get(channel, every))
         if paces != self._paces:
             self._paces = paces
-            self.feed.watch(paces)
+            self.feed.watch(paces, self.slower)
+
+    @property
+    def slower(self) -> float:
+        """Times slower than asked everything goes, as the run needs all processors."""
+        return self._pace.factor
+
+    def look(self) -> None:
+        """See how busy the machine is; called about once a second."""
+        if self._pace.look():
+            self.statistics.slower = self.slower
+            self.feed.watch(self._paces, self.slower)
 
     def tell(self, event: asyncio.Event, kinds: tuple[str, ...], version: int) -> None:
         """Set an event once the version of some kinds is another one; at once, if it is."""

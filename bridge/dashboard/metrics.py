@@ -30,7 +30,7 @@ _OF_ENGINE = (
     ("events_total", "events", "counter", "Events told."),
     ("uptime_seconds", "uptime", "gauge", "Seconds since the engine began."),
 )
-_GAUGES = {"clients", "subscriptions", "in_flight"}
+_GAUGES = {"clients", "subscriptions", "in_flight", "slower"}
 _OF_PAGE = {
     "clients": "Pages that are connected.",
     "subscriptions": "Of all pages.",
@@ -41,6 +41,7 @@ _OF_PAGE = {
     "made": "Answers made.",
     "shared": "Answers that had been made for somebody else.",
     "refused": "Requests turned away: wrong token, host or origin.",
+    "slower": "Times slower than pages ask for, since the run needs all processors.",
 }
 
 Sample = tuple[Mapping[str, str], float]

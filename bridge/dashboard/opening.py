@@ -14,7 +14,7 @@ from bridge.dashboard.security import find_token, make_token
 from bridge.dashboard.sources import make_connect
 from bridge.dashboard.stores.memory import Limits
 from bridge.errors import ConfigError
-from bridge.runs.dashboard_tables import AlarmTable
+from bridge.runs.dashboard_tables import DashboardTable
 from bridge.runs.directory import RunDirectory
 from bridge.runs.plan import Plan
 from bridge.steering import Desk
@@ -62,7 +62,7 @@ def open_dashboard(
     ConfigError
         If the folder is not that of a run, or an option is wrong.
     """
-    alarms, rules = AlarmTable(), None
+    table, rules = DashboardTable(), None
     directory = None if run is None else RunDirectory(run)
     if directory is not None:
         if not directory.resolved.is_file() and not (directory.path / "stager.json").is_file():
@@ -73,9 +73,10 @@ def open_dashboard(
         if directory.resolved.is_file():
             plan = Plan.read(directory)
             # Those of the run hold from the first moment on, before its engine announces them.
-            alarms, rules = plan.configuration.dashboard.alarms, plan.rules
+            table, rules = plan.configuration.dashboard, plan.rules
         token = token or find_token(directory.path)
-    options = ServerOptions(**{"alarms": alarms, **served, "token": token or make_token()})
+    of_the_run = {"alarms": table.alarms, "share": table.share}
+    options = ServerOptions(**{**of_the_run, **served, "token": token or make_token()})
     if options.certificate:
         # Before anything is started.
         make_context(options.certificate, options.key)

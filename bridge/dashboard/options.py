@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 
 from bridge.errors import AddressInUse, ConfigError
-from bridge.runs.dashboard_tables import AlarmTable
+from bridge.runs.dashboard_tables import SHARE, AlarmTable, check_share
 
 __all__ = ["ServerOptions", "bind", "is_loopback", "make_context"]
 
@@ -37,6 +37,9 @@ class ServerOptions(msgspec.Struct, frozen=True, kw_only=True):
         A proxy in front encrypts, so that a bind elsewhere than to loopback is allowed without TLS.
     names
         Names, with a port if it is not the usual one, by which browsers reach it.
+    share
+        Part of this machine's processors that it takes at most while none of them is idle; 1 for
+        no limit. It shows less often then; see `bridge.dashboard.pace`.
     alarms
         See `AlarmTable`.
     """
@@ -49,9 +52,11 @@ class ServerOptions(msgspec.Struct, frozen=True, kw_only=True):
     base_path: str = ""
     behind_proxy: bool = False
     names: tuple[str, ...] = ()
+    share: float = SHARE
     alarms: AlarmTable = AlarmTable()
 
     def __post_init__(self) -> None:
+        check_share(self.share)
         if len(self.token) < 16 or not re.fullmatch(r"[\w.~-]+", self.token, re.ASCII):
             raise ConfigError(
                 "The token of a dashboard has at least 16 letters, digits, '-', '.', '_' or '~'."

@@ -52,6 +52,7 @@ def _run(path: Path, arguments: list[str], stop: threading.Event) -> None:
         base_path=table.base_path,
         behind_proxy=table.behind_proxy,
         names=table.names,
+        share=table.share,
     )
     try:
         listener = _bind(directory, table)

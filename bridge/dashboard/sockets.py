@@ -113,11 +113,20 @@ class Subscription:
         self.cursor, self._mark, self._stale = None, None, self.in_flight
         self.version = None
 
-    def due(self, now: float) -> float:
-        """Return when the next message may be made, on the beat that all of this pace share."""
+    def due(self, now: float, slower: float = 1.0) -> float:
+        """Return when the next message may be made, on the beat that all of this pace share.
+
+        Parameters
+        ----------
+        now
+            Seconds.
+        slower
+            Times slower than was asked for.
+        """
         if self.sent_at == -math.inf:
             return now
-        return (math.floor(self.sent_at / self.every) + 1) * self.every
+        every = self.every * slower
+        return (math.floor(self.sent_at / every) + 1) * every
 
     def take(self, answer: Answer, now: float) -> bool:
         """Note an answer; return whether it is to be sent."""
@@ -345,7 +354,7 @@ class Session:
             version = self._hub.feed.version(kinds) if kinds else None
             try:
                 answer = await self._hub.answer(
-                    state.channel, options, state.cursor, fresh=state.every / 2
+                    state.channel, options, state.cursor, fresh=state.every / 2 * self._hub.slower
                 )
             except Exception as error:
                 said = _describe(error)
@@ -369,7 +378,7 @@ class Session:
     async def _wait(self, running: _Running) -> None:
         """Wait until the next message is due, or something else is asked for."""
         now = time.monotonic()
-        pause = running.state.due(now) - now
+        pause = running.state.due(now, self._hub.slower) - now
         if pause > 0 and not running.changed.is_set():
             timer = asyncio.get_running_loop().call_later(pause, running.changed.set)
             try:

@@ -9,7 +9,19 @@ import msgspec
 from bridge.config import parse_bytes, parse_duration
 from bridge.errors import ConfigError
 
-__all__ = ["AlarmTable", "DashboardTable"]
+__all__ = ["SHARE", "AlarmTable", "DashboardTable", "check_share"]
+
+SHARE = 0.01
+"""Part of a machine's processors that a dashboard takes at most while none of them is idle."""
+
+
+def check_share(share: float) -> None:
+    """Raise a `ConfigError` for a part that is none."""
+    if not 0 < share <= 1:
+        raise ConfigError(
+            f"The part of the processors that a dashboard takes, 'share', is {share:g}; it must be "
+            "greater than 0, and at most 1 (no limit)."
+        )
 
 
 class AlarmTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -67,6 +79,8 @@ class DashboardTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         See `bridge.dashboard.options.ServerOptions`.
     nice
         By how much it gives way to the engine and the stager.
+    share
+        See `bridge.dashboard.options.ServerOptions`.
     recording
         Bytes that the recording in the run's folder may take.
     alarms
@@ -82,12 +96,14 @@ class DashboardTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     behind_proxy: bool = False
     names: tuple[str, ...] = ()
     nice: int = 10
+    share: float = SHARE
     recording: str | int = "200 MB"
     alarms: AlarmTable = AlarmTable()
 
     def __post_init__(self) -> None:
         if not 0 <= self.nice <= 19:
             raise ConfigError(f"The key 'nice' must be from 0 to 19; it is {self.nice}.")
+        check_share(self.share)
         if not 0 <= self.port <= 65535:
             raise ConfigError(f"The key 'port' must be from 0 (any) to 65535; it is {self.port}.")
         parse_bytes(self.recording)
