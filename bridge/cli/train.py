@@ -19,6 +19,7 @@ from bridge.errors import ConfigError
 from bridge.priority import give_way
 from bridge.runs.configuration import TrainingTable
 from bridge.runs.keyfiles import client_keys
+from bridge.runs.placement import take_processors
 from bridge.runs.team import TeamPlan, run_team
 from bridge.runs.training import Training, TrainingReport, TrainingRun, choose_training
 from bridge.staging.rendezvous import resolve
@@ -81,16 +82,26 @@ def execute(arguments: argparse.Namespace) -> int:
     output.mkdir(parents=True, exist_ok=True)
     address = resolve(arguments.stager, arguments.run_directory)
     plan = _team(training, address, arguments)
-    if plan.size > 1:
-        with stopped_by_signal() as told_to_end:
-            team_report = run_team(
-                plan, output, nodes=arguments.nodes, node_rank=arguments.node_rank,
-                stop=told_to_end, nice=table.nice,
-            )  # fmt: skip
-        if team_report is not None:
-            _show(team_report, arguments)
-        return 0
-    give_way(table.nice)
+    report: TrainingReport | None
+    with take_processors(table.processors):
+        if plan.size > 1:
+            with stopped_by_signal() as told_to_end:
+                report = run_team(
+                    plan, output, nodes=arguments.nodes, node_rank=arguments.node_rank,
+                    stop=told_to_end, nice=table.nice,
+                )  # fmt: skip
+        else:
+            report = _train(training, address, output, arguments)
+    if report is not None:
+        _show(report, arguments)
+    return 0
+
+
+def _train(
+    training: Training, address: str, output: Path, arguments: argparse.Namespace
+) -> TrainingReport:
+    """Train in this process."""
+    give_way(training.table.nice)
     console = Console(stderr=True)
     live = Live(console=console, transient=True, auto_refresh=False)
     with (
@@ -101,12 +112,10 @@ def execute(arguments: argparse.Namespace) -> int:
         run = TrainingRun(
             training,
             client,
-            checkpoint=output / f"{name}.checkpoint",
+            checkpoint=output / f"{training.name}.checkpoint",
             on_status=lambda report: live.update(_table(report), refresh=console.is_terminal),
         )
-        report = run.run(arguments.until, stop=told_to_end, drain=arguments.drain)
-    _show(report, arguments)
-    return 0
+        return run.run(arguments.until, stop=told_to_end, drain=arguments.drain)
 
 
 def _team(training: Training, stager: str, arguments: argparse.Namespace) -> TeamPlan:

@@ -192,6 +192,9 @@ class TrainingTable(PipelineTable, frozen=True, forbid_unknown_fields=True):
         0 for no limit.
     nice
         By how much it gives way to the engine, the stager and the simulations.
+    processors
+        Processors of this machine that are its own: everything else of the run keeps off them.
+        0 to share all of them, and give way.
     workers, groups
         Processes that learn together, each from its own share of the simulations, and groups of
         them; see `bridge.runs.team`.
@@ -202,6 +205,7 @@ class TrainingTable(PipelineTable, frozen=True, forbid_unknown_fields=True):
     observe: bool = True
     behind: int = 20_000
     nice: int = 15
+    processors: int = 0
     workers: int = 1
     groups: int = 1
     engine: dict[str, Any] = {}
@@ -210,8 +214,11 @@ class TrainingTable(PipelineTable, frozen=True, forbid_unknown_fields=True):
         PipelineTable.__post_init__(self)
         if not 0 <= self.nice <= 19:
             raise ConfigError(f"The key 'nice' must be from 0 to 19; it is {self.nice}.")
-        if self.behind < 0:
-            raise ConfigError(f"The key 'behind' must not be negative; it is {self.behind}.")
+        for name in ("behind", "processors"):
+            if getattr(self, name) < 0:
+                raise ConfigError(
+                    f"The key {name!r} must not be negative; it is {getattr(self, name)}."
+                )
         if self.workers < 1 or not 1 <= self.groups <= self.workers:
             raise ConfigError(
                 "The key 'workers' must be at least 1, and 'groups' from 1 to that; they are "

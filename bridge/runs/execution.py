@@ -19,6 +19,7 @@ from bridge.runs.dashboard import Companion
 from bridge.runs.directory import RunDirectory, write_json
 from bridge.runs.keyfiles import client_keys
 from bridge.runs.latency import read_put_times
+from bridge.runs.placement import kept_to
 from bridge.runs.plan import Plan
 from bridge.runs.processes import Process
 from bridge.runs.quantities import convert_time, parse_simulated_time
@@ -96,6 +97,7 @@ class Execution:
             **{f"trainer-{name}": (_TRAINER, name) for name in plan.configuration.training},
             **{f"service-{name}": (_SERVICE, name) for name in plan.configuration.service},
         }
+        self._placement = plan.placement()
         self.supervisor = Supervisor(
             tuple(self._streams),
             restarts=table.restarts,
@@ -134,18 +136,19 @@ class Execution:
             Its `outcome`, `reason` and `failures` say how it went; `report` has the figures.
         """
         supervisor = self.supervisor
-        try:
-            self._do(supervisor.begin(self._now()))
-            while not supervisor.ended:
-                self._turn()
-                self._pause.wait(0.0 if supervisor.ended else TURN)
-        finally:
-            # Whatever happened, nobody is left behind.
-            self._reap(kill=True)
-            if self._dashboard is not None:
-                self._dashboard.end(1.0)
-            if self._watcher is not None:
-                self._watcher.stop(1.0)
+        with kept_to(self._placement.others):
+            try:
+                self._do(supervisor.begin(self._now()))
+                while not supervisor.ended:
+                    self._turn()
+                    self._pause.wait(0.0 if supervisor.ended else TURN)
+            finally:
+                # Whatever happened, nobody is left behind.
+                self._reap(kill=True)
+                if self._dashboard is not None:
+                    self._dashboard.end(1.0)
+                if self._watcher is not None:
+                    self._watcher.stop(1.0)
         return supervisor
 
     # ------------------------------------------------------------- one turn
@@ -285,6 +288,7 @@ class Execution:
             arguments,
             log=self.directory.log(name),
             directory=Path(self.plan.base),
+            processors=self._placement.own.get(name),
         )
         pids = {name: process.pid for name, process in self._processes.items()}
         write_json(self.directory.processes, pids)

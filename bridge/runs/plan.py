@@ -20,6 +20,7 @@ from bridge.runs.adapters import Adapter, load_adapter
 from bridge.runs.configuration import EngineTable, RunConfiguration
 from bridge.runs.directory import RunDirectory, write_json
 from bridge.runs.pipelines import build_pipeline, check_coordinates, check_models
+from bridge.runs.placement import Placement
 from bridge.runs.training import Training
 from bridge.staging.messages import StreamOptions
 from bridge.steering import GuardRules
@@ -159,6 +160,18 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         trainings = {name: self.training(name).pipeline() for name in self.configuration.training}
         check_coordinates(self.configuration, pipeline, trainings, self.source)
         self.streams()
+        self.placement()
+
+    def placement(self) -> Placement:
+        """Return which processors of this machine the trainers have for themselves.
+
+        Raises
+        ------
+        ConfigError
+            If nothing would be left.
+        """
+        trainings = self.configuration.training
+        return Placement({f"trainer-{name}": t.processors for name, t in trainings.items()})
 
 
 def list_versions() -> dict[str, str]:

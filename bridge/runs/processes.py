@@ -7,10 +7,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from bridge.errors import MemberFailed
+from bridge.runs.placement import kept_to
 
 __all__ = ["Process", "describe_exit", "last_lines"]
 
@@ -60,6 +61,8 @@ class Process:
         Its working directory.
     environment
         Additions to ours.
+    processors
+        Those that it may use; ours where they are left out.
 
     Raises
     ------
@@ -76,6 +79,7 @@ class Process:
         log: Path,
         directory: Path,
         environment: Mapping[str, str] | None = None,
+        processors: Collection[int] | None = None,
     ) -> None:
         self.name = name
         self.log = log
@@ -84,7 +88,7 @@ class Process:
         # it asks for signals (`bridge.runs.child`), instead of ending it on the spot.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
         try:
-            with log.open("ab") as file:
+            with log.open("ab") as file, kept_to(processors):
                 self._begins = file.seek(0, os.SEEK_END)
                 self._child = subprocess.Popen(
                     command,
