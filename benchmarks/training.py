@@ -7,20 +7,20 @@ parameters without waiting for each other. Each worker's batch is 64 in any case
 from twice as many samples in an update; samples a second are compared, once all is warm.
 
 One worker, two and two groups are there at once, and train in turn, a short piece at a time; so do
-the frames that are answered with training beside them and without. What else the machine does falls
-on both sides of a ratio alike; the medians of the ratios are told. Beside them stands what they
-would be if nobody ever waited, by the clocks of the processors alone.
+the frames that are answered with training beside them and without: once where the trainer has a
+core of its own (``processors = 1`` in its table), and once where it only gives way. What else the
+machine does falls on both sides of a ratio alike; the medians of the ratios are told. Beside them
+stands what they would be if nobody ever waited, by the clocks of the processors alone.
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
 import socket
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,8 @@ from analytics.learning.trainer import Trainer
 from benchmarks.inference import FEATURES, serve, streaming, trained, working_in
 from benchmarks.processes import receive, spawn
 from benchmarks.report import figure, result
+from bridge.priority import give_way
+from bridge.runs.placement import Placement, kept_to
 
 RESIDUES, BATCH, LEARN = 28, 64, 2000
 
@@ -144,7 +146,7 @@ def _scaling(seconds: float, rounds: int) -> list[dict[str, Any]]:
 
 def _beside(pipe: Any) -> None:
     """Train from one word to the next, giving way as trainers of a run do."""
-    os.nice(15)
+    give_way(15)
     trainer = _trainer(0, None)
     pipe.send("ready")
     while (word := pipe.recv()) != "end":
@@ -153,11 +155,15 @@ def _beside(pipe: Any) -> None:
 
 
 @contextlib.contextmanager
-def _beside_training() -> Iterator[Any]:
-    """Give a pipe to which ``train``, ``rest`` and, by itself, ``end`` are sent."""
+def _beside_training(processors: Collection[int] | None) -> Iterator[Any]:
+    """Give a pipe to which ``train``, ``rest`` and, by itself, ``end`` are sent.
+
+    The trainer is kept to some processors, or to none.
+    """
     mine, theirs = spawn.Pipe()
     process = spawn.Process(target=_beside, args=(theirs,))
-    process.start()
+    with kept_to(processors):
+        process.start()
     try:
         receive(mine, process)
         yield mine
@@ -169,31 +175,46 @@ def _beside_training() -> Iterator[Any]:
             process.join()
 
 
-def _tails(pairs: int) -> dict[str, Any]:
+def _tails(pairs: int, own: int) -> dict[str, Any]:
     """Return the figure of inference beside training to inference alone.
 
-    A single piece's percentile is made by two or three moments in which the machine did something
-    else: each is taken over some thousand results, from pieces of both sides in turn.
+    Pieces of both sides take turns, on, off, off, on. A few moments in which the machine did
+    something else make a piece's percentile; the median of many pairs does not see them.
+
+    Parameters
+    ----------
+    own
+        Processors that the trainer has for itself, as a run's has with ``processors``: stager,
+        engine, and who puts frames and reads results keep to the others, with training and without.
     """
-    frames, pieces = 750, 7
-    ratios, alone, beside = [], [], []
-    with streaming("inferring") as put, _beside_training() as trainer:
-        for _ in range(pairs):
-            without: list[float] = []
-            along: list[float] = []
-            for _ in range(pieces):
-                without += put(frames)
+    frames = 1000
+    alone: list[float] = []
+    beside: list[float] = []
+    placement = Placement({"trainer": own})
+    with (
+        kept_to(placement.others),
+        streaming("inferring") as put,
+        _beside_training(placement.own.get("trainer")) as trainer,
+    ):
+        for number in range(2 * pairs):
+            training = number % 4 in (0, 3)
+            if training:
                 trainer.send("train")
-                along += put(frames)
+            piece = float(np.percentile(put(frames), 99))
+            (beside if training else alone).append(piece)
+            if training:
                 trainer.send("rest")
-            alone.append(float(np.percentile(without, 99)))
-            beside.append(float(np.percentile(along, 99)))
-            ratios.append(beside[-1] / alone[-1])
-    return figure(
-        "inference, 99th percentile, with training beside it to without", ratios, "×", target=1.5,
-        better="lower", alone_ms=round(statistics.median(alone), 2),
-        beside_ms=round(statistics.median(beside), 2), results_each=frames * pieces,
-    )  # fmt: skip
+    ratios = [b / a for a, b in zip(alone, beside, strict=True)]
+    name = "inference, 99th percentile, with training beside it to without"
+    facts = {
+        "alone_ms": round(statistics.median(alone), 2),
+        "beside_ms": round(statistics.median(beside), 2),
+        "results_each": frames,
+    }
+    if own:
+        name += ": training on another core"
+        return figure(name, ratios, "×", target=1.5, better="lower", **facts)
+    return figure(f"{name}: training gives way", ratios, "×", better="lower", **facts)
 
 
 def run(quick: bool) -> dict[str, Any]:
@@ -202,5 +223,6 @@ def run(quick: bool) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         serve(Path(folder) / "models", trained("vae", (FEATURES,)))
         with working_in(folder):
-            figures.append(_tails(2 if quick else 6))
+            pairs = 10 if quick else 40
+            figures += [_tails(pairs, 1), _tails(pairs, 0)]
     return result("training", figures)
