@@ -322,7 +322,7 @@ class Feed(FrameViews):
         Table
             ``x``, ``y``, ``colour`` (float32), ``simulation`` (uint16, index into
             ``meta["simulations"]``), ``offset`` (int64; -1 for frames that are gone), ``stamp``
-            (float64, seconds since ``meta["stamp0"]``), ``version`` (uint16), ``step`` (int64) and
+            (float64, seconds since ``meta["stamp0"]``), ``version`` (uint32), ``step`` (int64) and
             ``time`` (float32), each of shape (n,); and where each simulation is now: ``head_x``,
             ``head_y``, ``head_simulation`` and ``head_offset``. ``meta["versions"]`` has the
             versions of the model; of what came since, those alone that have more points now.

@@ -207,11 +207,12 @@ class Session:
         statistics.clients += 1
         try:
             while True:
-                text = await self._socket.receive_text()
-                if not await self._hear(text):
+                message = await self._socket.receive()
+                if message["type"] == "websocket.disconnect":
                     break
-        except (WebSocketDisconnect, RuntimeError, KeyError, _Gone):
-            # Gone, or it sent bytes where text is due.
+                if not await self._hear(message.get("text")):
+                    break
+        except (WebSocketDisconnect, RuntimeError, _Gone):
             pass
         finally:
             statistics.clients -= 1
@@ -229,14 +230,18 @@ class Session:
 
     # ------------------------------------------------------------- from the page
 
-    async def _hear(self, text: str) -> bool:
-        """Take one message; return whether to go on."""
+    async def _hear(self, text: str | None) -> bool:
+        """Take one message, None for one of bytes; return whether to go on."""
         id = 0
         try:
+            if text is None:
+                raise ConfigError("Messages of a page are text, in JSON; one of bytes came.")
             if len(text) > self._limits.message:
                 raise ConfigError(f"A message is longer than {self._limits.message} bytes.")
             try:
                 word = _decoder.decode(text)
+            except RecursionError as error:
+                raise ConfigError("The message makes no sense: it is nested too deep.") from error
             except (msgspec.DecodeError, UnicodeError) as error:
                 raise ConfigError(f"The message makes no sense: {error}.") from error
             id = word.id

@@ -44,6 +44,28 @@ def test_a_server_that_is_killed_and_started_again(live: Live, pages: Pages) -> 
         second.kill()
 
 
+def test_a_page_says_that_it_is_told_less_often(dashboard: Dashboard, pages: Pages) -> None:
+    page = pages.open(dashboard.url, "events")
+    expect(page.get_by_test_id("connection-state")).to_contain_text("Live")
+    told = page.evaluate(
+        """async () => {
+            const { store } = await import(new URL("static/js/state.js", document.baseURI).href);
+            const state = document.querySelector("[data-testid=connection-state]");
+            const told = [];
+            for (const slower of [2.5, 1]) {
+                store.set("run", { ...store.get("run"), state: "running", live: true, slower });
+                told.push([state.innerText, state.title]);
+            }
+            return told;
+        }"""
+    )
+    (slowed, why), (text, title) = told
+    assert slowed.endswith("Live, slowed")
+    assert why.endswith("this page is told 2.5 times less often.")
+    assert text.endswith("Live")
+    assert not title
+
+
 def test_who_comes_late_sees_what_was_before(
     live: Live, dashboard: Dashboard, pages: Pages
 ) -> None:

@@ -142,7 +142,7 @@ def points(
         "simulation": table.key("simulation")[rows].copy(),
         "offset": np.maximum(table.key("offset")[rows], -1),
         "stamp": table.key("stamp")[rows] - base,
-        "version": np.ones(len(xs), np.uint16) if versions is None else versions.astype(np.uint16),
+        "version": np.ones(len(xs), np.uint32) if versions is None else versions.astype(np.uint32),
         "step": table.key("step")[rows].copy(),
         "time": table.key("time")[rows].astype(np.float32),
     }

@@ -145,6 +145,17 @@ def test_faults_are_told_and_too_many_end_the_connection(served: Served) -> None
             shout(page, "?", 30)
 
 
+def test_a_message_of_bytes_or_too_deep_is_told_and_the_page_goes_on(served: Served) -> None:
+    deep = '{"type":"ping","t":' + "[" * 5000 + "]" * 5000 + "}"
+    with served.page() as page:
+        page.socket.send(b'{"type":"ping"}')
+        assert "are text" in page.receive()["error"]
+        page.socket.send(deep)
+        assert "nested too deep" in page.receive()["error"]
+        page.say(type="ping", t=1)
+        assert page.receive()["type"] == "pong"
+
+
 def test_pages_have_limits_and_leave_nothing_behind(live: tuple[Stager, Script]) -> None:
     limits = Limits(clients=1, subscriptions=2, message=2000)
     with Served(live[0].address, limits) as served:

@@ -118,6 +118,17 @@ def test_records_are_rows_in_the_order_in_which_they_came_and_none_comes_twice(
         stores[0].add_record(memoryview(b"nothing"), 0.0, "a")
 
 
+def test_a_model_may_be_learned_anew_any_number_of_times() -> None:
+    store = ResultStore()
+    wanted = [65_535, 65_536, 200_000]
+    columns = {"tica": np.zeros((3, 2)), "tica_version": np.array(wanted)}
+    store.add(FrameBatch.from_arrays("w", columns), 1.0)
+    store.flush()
+    meta, arrays = points(store, Columns(store), "tica[0]", "tica[1]")
+    assert arrays["version"].tolist() == wanted
+    assert [v["version"] for v in meta["versions"]] == wanted
+
+
 def test_points_come_once_each_and_are_replaced_when_thinned() -> None:
     store = ResultStore(limit=400, recent=100)
     columns = Columns(store)

@@ -79,6 +79,7 @@ const TEXT = {
 };
 
 function connected() {
+  let title = null;
   if (connection.farewell && connection.state !== "open") {
     link.set("finished", "Dashboard over");
     // Its last word may have come before it could say how the run ended.
@@ -93,9 +94,14 @@ function connected() {
     link.set("warning", "Run unheard");
   } else if (connection.state === "open" && store.get("run")?.live === false) {
     link.set("ok", "Connected");
+  } else if (connection.state === "open" && store.get("run")?.slower > 1) {
+    const times = format.number(store.get("run").slower, 2);
+    link.set("ok", "Live, slowed");
+    title = `The run keeps every processor of its machine busy: this page is told ${times} times less often.`;
   } else {
     link.set(...TEXT[connection.state]);
   }
+  attribute(link, "title", title);
   document.body.dataset.connection = connection.state;
 }
 

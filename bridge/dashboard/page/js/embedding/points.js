@@ -2,7 +2,7 @@
 
 const COLUMNS = {
   x: Float32Array, y: Float32Array, colour: Float32Array, simulation: Uint16Array,
-  offset: Float64Array, step: Float64Array, time: Float32Array, stamp: Float64Array, version: Uint16Array,
+  offset: Float64Array, step: Float64Array, time: Float32Array, stamp: Float64Array, version: Uint32Array,
 };
 const ABSENT = { colour: NaN, time: NaN, step: NaN, offset: -1, stamp: 0, simulation: 0, version: 0 };
 // The server begins anew with an even sample when it has sent twice the limit; this is for one that
