@@ -36,7 +36,7 @@ RELEASED_UNDER_US = 5
 
 
 def _records(joined: Sequence[int], arrived: Iterator[memoryview]) -> Iterator[memoryview]:
-    """Return the records of an answer, one after the other; see `bridge.staging.messages.Fetched`.
+    """Return the records of an answer, one after the other; see `FetchedJoined`.
 
     Raises
     ------
@@ -356,7 +356,8 @@ class StagerClient(Closing):
     ) -> None:
         names = {s.number: s for s in reply.segments}
         arrived = iter(buffers)
-        records = _records(reply.joined, arrived)
+        joined = reply.joined if isinstance(reply, m.FetchedJoined) else ()
+        records = _records(joined, arrived)
 
         def locate(part: m.Part) -> tuple[memoryview, int]:
             if names:

@@ -149,6 +149,7 @@ class StagerCore:
         self._told_full: dict[str, float] = {}
         self._handlers: dict[type, Callable[[bytes, Any, Sequence[memoryview], float], None]] = {
             m.Hello: self._hello,
+            m.TakeJoined: self._take_joined,
             m.OpenStream: self._open,
             m.Lease: self._lease,
             m.OpenRing: self._open_ring,
@@ -303,9 +304,13 @@ class StagerCore:
 
     def _hello(self, peer: bytes, request: m.Hello, _: Sequence[memoryview], now: float) -> None:
         self._known.add(peer)
-        self._readers.introduce(peer, now, joins=request.joins)
         path, nonce = self._probe
         self._answer(peer, m.Welcome(request.request, self.instance, "", path, nonce))
+
+    def _take_joined(
+        self, peer: bytes, request: m.TakeJoined, _: Sequence[memoryview], now: float
+    ) -> None:
+        self._readers.join(peer, now)
 
     def _open(
         self, peer: bytes, request: m.OpenStream, _: Sequence[memoryview], now: float

@@ -19,6 +19,7 @@ from bridge.schema import StreamSchema
 
 __all__ = [
     "HEAD_ONLY",
+    "JOINED_AT",
     "NOT_SENT",
     "PROTOCOL_VERSION",
     "Ack",
@@ -32,6 +33,7 @@ __all__ = [
     "Fetch",
     "FetchBlocks",
     "Fetched",
+    "FetchedJoined",
     "FullPolicy",
     "Hello",
     "Lease",
@@ -47,6 +49,7 @@ __all__ = [
     "RingAt",
     "SegmentName",
     "StreamOptions",
+    "TakeJoined",
     "TopicSlice",
     "TopicStatus",
     "Topics",
@@ -60,7 +63,7 @@ __all__ = [
 PROTOCOL_VERSION = 1
 
 JOINED_AT = 8
-"""See `Fetched`."""
+"""See `FetchedJoined`."""
 
 NOT_SENT = -2
 """In the place of a part's segment: its bytes do not follow, since they were not asked for."""
@@ -143,11 +146,14 @@ class Part(msgspec.Struct, array_like=True, frozen=True):
 
 
 class Hello(_Request):
-    """First word of a client; one that `joins` takes small records in one buffer, see `Fetched`."""
+    """First word of a client."""
 
     name: str = ""
     release: str = ""
-    joins: bool = False
+
+
+class TakeJoined(_Request):
+    """From now on this client takes small records in one buffer (`FetchedJoined`); no answer."""
 
 
 class OpenStream(_Request):
@@ -371,16 +377,21 @@ class TopicSlice(msgspec.Struct, array_like=True):
 
 
 class Fetched(_Reply):
-    """Answer to `Fetch`: slices, then raw buffers in the order of their entries and records.
-
-    Where `joined` is not empty, it tells the size of each record, in their order, and -1 for those
-    that have a buffer of their own. The others lie in the first buffer, one after the other, each
-    at a multiple of `JOINED_AT` bytes.
-    """
+    """Answer to `Fetch`: slices, then raw buffers in the order of their entries and records."""
 
     handout: int
     slices: list[TopicSlice]
     segments: list[SegmentName] = []
+
+
+class FetchedJoined(Fetched):
+    """The same to those who said `TakeJoined`, where it brings small records.
+
+    `joined` tells the size of each record, in their order, and -1 for those that have a buffer of
+    their own. The others lie in the first buffer, one after the other, each at a multiple of
+    `JOINED_AT` bytes.
+    """
+
     joined: list[int] = []
 
 
@@ -456,6 +467,7 @@ class Refused(_Reply):
 
 Request = (
     Hello
+    | TakeJoined
     | OpenStream
     | Lease
     | OpenRing
@@ -468,7 +480,19 @@ Request = (
     | Ping
     | Bye
 )
-Reply = Welcome | Opened | Leased | RingAt | Ack | Appended | Fetched | Topics | Done | Refused
+Reply = (
+    Welcome
+    | Opened
+    | Leased
+    | RingAt
+    | Ack
+    | Appended
+    | Fetched
+    | FetchedJoined
+    | Topics
+    | Done
+    | Refused
+)
 
 _encoder = msgspec.msgpack.Encoder()
 _requests: msgspec.msgpack.Decoder[Request] = msgspec.msgpack.Decoder(Request)

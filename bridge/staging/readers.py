@@ -94,11 +94,10 @@ class Readers:
         self._waiting: list[_Waiting] = []
         self._touched: set[str] = set()
 
-    def introduce(self, peer: bytes, now: float, *, joins: bool) -> None:
-        """A client has said hello, and whether it takes small records in one buffer."""
-        if joins:
-            reader = self._reader(peer)
-            reader.joins, reader.seen = True, now
+    def join(self, peer: bytes, now: float) -> None:
+        """A reader takes small records in one buffer."""
+        reader = self._reader(peer)
+        reader.joins, reader.seen = True, now
 
     def wait_for_frames(self) -> bool:
         """Return whether a fetch waits that new frames might answer."""
@@ -220,7 +219,9 @@ class Readers:
             reader.handouts.append((reader.handout, gathered.pinned))
         segments = list(gathered.segments.values())
         buffers, joined = gathered.close()
-        reply = m.Fetched(request.request, reader.handout, told, segments, joined)
+        reply = m.Fetched(request.request, reader.handout, told, segments)
+        if joined:
+            reply = m.FetchedJoined(request.request, reader.handout, told, segments, joined)
         self._answer(peer, reply, buffers)
         return True
 

@@ -31,7 +31,7 @@ class Session:
     mapped
         Whether segments are mapped; None finds out whether this process shares the stager's node.
     joins
-        Whether small records may come in one buffer; see `bridge.staging.messages.Fetched`.
+        Whether small records may come in one buffer; see `bridge.staging.messages.FetchedJoined`.
 
     Raises
     ------
@@ -71,7 +71,7 @@ class Session:
 
     def hello(self, *, first: bool = False) -> bool:
         """Introduce the client; true if the stager is another one than before."""
-        request = m.Hello(self.number(), self.name, joins=self._joins)
+        request = m.Hello(self.number(), self.name)
         end = time.monotonic() + self.timeout
         while True:
             self.channel.send([m.encode(request)])
@@ -81,6 +81,9 @@ class Session:
             if time.monotonic() >= end:
                 self._give_up(first)
         welcome = _expect(reply[0], m.Welcome)
+        if self._joins:
+            # A stager of an earlier release refuses that, and nobody listens.
+            self.channel.send([m.encode(m.TakeJoined(0))])
         before, self.instance = self.instance, welcome.instance
         self.mapped = (
             bool(welcome.probe_path) and shares_node(welcome.probe_path, welcome.probe_nonce)

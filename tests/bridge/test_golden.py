@@ -49,6 +49,7 @@ def messages() -> dict[str, m.Request | m.Reply]:
     status = m.TopicStatus("frames/w", "frames", end=9, groups={"g": 4}, options=OPTIONS)
     return {
         "hello": m.Hello(1, "client", "0.1.0"),
+        "take_joined": m.TakeJoined(0),
         "open_stream": m.OpenStream(
             2, "w", SCHEMA, OPTIONS, "token", 3, 1, [Capability("set", "T", 250.0, 400.0, "K")], 17
         ),
@@ -76,6 +77,16 @@ def messages() -> dict[str, m.Request | m.Reply]:
                 m.TopicSlice("events", 1, 0, 1, True, [], [m.Record(0, 1.5e9)]),
             ],
             [m.SegmentName(7, "/dev/shm/x/0000000007.segment", 1 << 20)],
+        ),
+        "fetched_joined": m.FetchedJoined(
+            5, 12,
+            [
+                m.TopicSlice(
+                    "events", 2, 0, 2, False, [], [m.Record(0, 1.5e9), m.Record(1, 1.5e9)]
+                )
+            ],
+            [],
+            [13, -1],
         ),
         "topics": m.Topics(8, [status]),
         "done": m.Done(7),

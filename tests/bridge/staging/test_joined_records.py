@@ -40,7 +40,7 @@ def test_only_who_asked_for_it_gets_them_together(address, joins, buffers):
     reply, arrived = session.ask(request, m.Fetched)
     session.close()
     assert len(arrived) == buffers
-    assert bool(reply.joined) is joins
+    assert isinstance(reply, m.FetchedJoined) is joins
     if joins:
         assert sorted(s for s in reply.joined if s >= 0) == sorted(s for s in SIZES if s <= SMALL)
         assert reply.joined.count(-1) == 2
