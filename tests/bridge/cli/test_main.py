@@ -118,7 +118,9 @@ def test_keys_are_made_for_their_owner_alone(
 def test_whoever_interrupts_it_while_it_is_loaded_gets_a_sentence(
     module: str, tmp_path: Path
 ) -> None:
-    text = "import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n"
+    # Where the tests run in the background of a script, SIGINT is ignored by all that they start.
+    heard = "signal.signal(signal.SIGINT, signal.default_int_handler)"
+    text = f"import os, signal\n{heard}\nos.kill(os.getpid(), signal.SIGINT)\n"
     (tmp_path / f"{module}.py").write_text(text)
     path = os.pathsep.join([str(tmp_path), str(Path(__file__).parents[3])])
     ended = subprocess.run(
