@@ -106,7 +106,8 @@ class Dashboard:
     """``headrace dashboard`` on a run."""
 
     def __init__(self, run: Path, *arguments: str, port: int = 0) -> None:
-        given = (*arguments, "--port", str(port), "--json")
+        # Tests keep a machine busy; how often pages are told then is tested elsewhere.
+        given = (*arguments, "--share", "1", "--port", str(port), "--json")
         self.process: subprocess.Popen[str] = start("dashboard", run, *given)
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
