@@ -11,7 +11,7 @@ from bridge.errors import ConfigError
 
 __all__ = ["SHARE", "AlarmTable", "DashboardTable", "check_share"]
 
-SHARE = 0.005
+SHARE = 0.01
 """Part of a machine's processors that a dashboard takes at most while none of them is idle."""
 
 
