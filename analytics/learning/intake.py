@@ -255,7 +255,7 @@ class Intake:
         self.trained_on = {
             k: [(int(a), int(b)) for a, b in v] for k, v in state["trained_on"].items()
         }
-        self.left_out = int(state["left_out"])
+        self.left_out = int(state.get("left_out", 0))
         self.held.restore(part_of(state, "held"))
         self.recent.restore(part_of(state, "recent"))
         if self._pairs is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import tempfile
@@ -15,6 +16,7 @@ import numpy.typing as npt
 
 from bridge.errors import ConfigError
 from bridge.extras import needs
+from bridge.runs.quantities import convert_time
 
 __all__ = ["cell", "to_csv", "to_pdb", "to_xtc"]
 
@@ -22,10 +24,6 @@ Array = npt.NDArray[Any]
 
 Placed = tuple[Array, Array | None, dict[str, Any]]
 """Positions in nm, vectors of the cell in nm, and what is told of the frame."""
-
-
-_PICOSECONDS = {"fs": 1e-3, "ps": 1.0, "ns": 1e3, "us": 1e6, "µs": 1e6, "ms": 1e9, "s": 1e12}
-"""In one of each; other units of time, such as those of Lennard-Jones, have no such length."""
 
 
 def _word(text: Any, width: int) -> str:
@@ -160,8 +158,10 @@ def to_xtc(frames: Sequence[Placed]) -> bytes:
                 universe.atoms.positions = np.asarray(positions, np.float32) * 10.0
                 step = universe.trajectory.ts
                 step.dimensions = None if box is None else np.array(cell(box * 10.0), np.float32)
-                factor = _PICOSECONDS.get(str(about.get("time_unit", "ps")).strip(), 1.0)
-                step.time = float(about.get("time") or 0.0) * factor
+                step.time = float(about.get("time") or 0.0)
+                # Other units of time, such as those of Lennard-Jones, have no such length.
+                with contextlib.suppress(ConfigError):
+                    step.time = convert_time(step.time, str(about.get("time_unit", "")), "ps")
                 step.data["step"] = int(about.get("step") or 0)
                 writer.write(universe.atoms)
         return path.read_bytes()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
@@ -23,6 +23,7 @@ from bridge.staging.decomposed import (
     batch_blocks,
     read_decomposed,
 )
+from bridge.staging.joined import split_records
 from bridge.staging.messages import StreamOptions, TopicStatus
 from bridge.staging.row_order import RowOrders
 from bridge.staging.segments import SegmentMap
@@ -33,32 +34,6 @@ __all__ = ["AppendResult", "Fetched", "Gap", "StagerClient", "StoredRecord"]
 
 RELEASED_UNDER_US = 5
 """Times that a fetch is made again because its segments were gone before they were mapped."""
-
-
-def _records(joined: Sequence[int], arrived: Iterator[memoryview]) -> Iterator[memoryview]:
-    """Return the records of an answer, one after the other; see `FetchedJoined`.
-
-    Raises
-    ------
-    ProtocolError
-        If they do not lie where the answer says.
-    """
-    if not joined:
-        return arrived
-    shared = next(arrived, memoryview(b""))
-    views: list[memoryview | None] = []
-    at = 0
-    for size in joined:
-        if size < 0:
-            views.append(None)
-            continue
-        views.append(shared[at : at + size])
-        at += size + -size % m.JOINED_AT
-    if at != len(shared):
-        raise ProtocolError(
-            f"The stager announced records of {at} bytes together; {len(shared)} came."
-        )
-    return (next(arrived) if view is None else view for view in views)
 
 
 class _Released(CorruptSegment):
@@ -357,7 +332,7 @@ class StagerClient(Closing):
         names = {s.number: s for s in reply.segments}
         arrived = iter(buffers)
         joined = reply.joined if isinstance(reply, m.FetchedJoined) else ()
-        records = _records(joined, arrived)
+        records = split_records(joined, arrived)
 
         def locate(part: m.Part) -> tuple[memoryview, int]:
             if names:

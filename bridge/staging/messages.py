@@ -19,7 +19,6 @@ from bridge.schema import StreamSchema
 
 __all__ = [
     "HEAD_ONLY",
-    "JOINED_AT",
     "NOT_SENT",
     "PROTOCOL_VERSION",
     "Ack",
@@ -61,9 +60,6 @@ __all__ = [
 ]
 
 PROTOCOL_VERSION = 1
-
-JOINED_AT = 8
-"""See `FetchedJoined`."""
 
 NOT_SENT = -2
 """In the place of a part's segment: its bytes do not follow, since they were not asked for."""
@@ -388,8 +384,8 @@ class FetchedJoined(Fetched):
     """The same to those who said `TakeJoined`, where it brings small records.
 
     `joined` tells the size of each record, in their order, and -1 for those that have a buffer of
-    their own. The others lie in the first buffer, one after the other, each at a multiple of
-    `JOINED_AT` bytes.
+    their own. The others lie in the first buffer, one after the other, each at a multiple of 8
+    bytes; see `bridge.staging.joined`.
     """
 
     joined: list[int] = []

@@ -18,6 +18,7 @@ from bridge.staging import messages as m
 from bridge.staging.block_share import BlockShare, is_decomposed, share_of
 from bridge.staging.catalogue import Catalogue
 from bridge.staging.frame_log import FrameLog
+from bridge.staging.joined import JoinedRecords
 from bridge.staging.layout import Chunk, chunk_layout
 from bridge.staging.record_log import RecordLog, StoredRecord
 from bridge.staging.topic import Held
@@ -28,11 +29,7 @@ FORGET_AFTER = 60.0
 """Seconds of silence after which a reader's hand-outs are no longer waited for. Its views stay
 valid: the segments are removed instead of being used again."""
 
-SMALL = 16 << 10
-"""Bytes up to which a record shares a buffer with others."""
-
 _FRAMES = "frames/"
-_ZEROS = bytes(m.JOINED_AT)
 
 Answer = Callable[[bytes, m.Reply, Sequence[Any]], bool]
 Damaged = Callable[[RecordLog, StoredRecord, str], None]
@@ -320,30 +317,25 @@ class Readers:
 class _Gathered:
     """What one answer brings along."""
 
-    __slots__ = ("_joined", "_sizes", "buffers", "pinned", "segments")
+    __slots__ = ("_joined", "buffers", "pinned", "segments")
 
     def __init__(self, *, joins: bool) -> None:
         self.segments: dict[int, m.SegmentName] = {}
         self.pinned: list[Held] = []
         self.buffers: list[Any] = []
-        self._joined: list[bytes] | None = [] if joins else None
-        self._sizes: list[int] = []
+        self._joined = JoinedRecords() if joins else None
 
     def add_record(self, data: bytes) -> None:
-        """Bring a record along: a small one beside others, since each buffer costs more than it."""
-        size = len(data)
-        if self._joined is None or size > SMALL:
-            self._sizes.append(-1)
+        """Bring a record along."""
+        if self._joined is None or not self._joined.add(data):
             self.buffers.append(data)
-            return
-        self._sizes.append(size)
-        self._joined += (data, _ZEROS[: -size % m.JOINED_AT])
 
     def close(self) -> tuple[list[Any], list[int]]:
         """Return all buffers, and the sizes of the records that lie in the first one."""
-        if not self._joined:
+        if self._joined is None:
             return self.buffers, []
-        return [b"".join(self._joined), *self.buffers], self._sizes
+        shared, sizes = self._joined.close()
+        return [*shared, *self.buffers], sizes
 
 
 def _record_bytes(record: StoredRecord) -> int:

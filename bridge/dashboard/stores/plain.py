@@ -50,13 +50,7 @@ def plain(value: Any, *, depth: int = DEPTH, items: int = ITEMS) -> Any:
 
 def fields(value: msgspec.Struct) -> dict[str, Any]:
     """Return all fields of a struct, those at their defaults too: pages look for them."""
-    table = msgspec.structs.asdict(value)
-    for name, one in table.items():
-        kind = type(one)
-        if (kind is str and len(one) <= LETTERS) or one is None or kind is int or kind is bool:
-            continue
-        table[name] = plain(one)
-    return table
+    return {name: plain(one) for name, one in msgspec.structs.asdict(value).items()}
 
 
 def shorten(table: dict[str, Any], limit: int = 16_384) -> dict[str, Any]:

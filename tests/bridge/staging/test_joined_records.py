@@ -9,9 +9,8 @@ from bridge import StreamSchema
 from bridge.errors import ProtocolError
 from bridge.staging import Stager, StagerClient
 from bridge.staging import messages as m
-from bridge.staging.client import _records
+from bridge.staging.joined import SMALL, split_records
 from bridge.staging.producer import Producer
-from bridge.staging.readers import SMALL
 from bridge.staging.session import Session
 
 SIZES = (0, 1, 7, 8, 9, SMALL, SMALL + 1, 100, 200_000, 3)
@@ -61,6 +60,6 @@ def test_frames_that_travel_come_behind_them(address):
 
 def test_an_answer_that_does_not_add_up_is_refused():
     with pytest.raises(ProtocolError, match="16 bytes together; 15 came"):
-        _records([3, 8], iter([memoryview(bytes(15))]))
+        split_records([3, 8], iter([memoryview(bytes(15))]))
     with pytest.raises(ProtocolError, match="8 bytes together; 0 came"):
-        _records([3], iter([]))
+        split_records([3], iter([]))
